@@ -1,0 +1,1 @@
+"""The agents: processes that perceive, plan, act and learn. They meet on the bus and import only ``mesh``."""

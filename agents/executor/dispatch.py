@@ -1,0 +1,216 @@
+"""One effect: committed, called, its result kept on local disk and committed (DESIGN 3.4).
+
+The rule: between the effect record and the result there is exactly one call in the world, or the tool has settled it.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from agents.executor.protocol import Dispatch, Recover
+from agents.executor.task import Task
+from mesh import faultpoints, metrics
+from mesh.checkpoint import Checkpoint
+from mesh.clock import now
+from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.journal import Journal, Write
+from mesh.outbox import Outbox
+from mesh.records import NULL, Effect, Json, Result, ResultStatus
+from mesh.runtime import NotYetError
+from mesh.toolbox import Toolbox
+from mesh.tools import Recovery, Tool
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Dispatches and recovers effects for one executor process."""
+
+    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str) -> None:
+        self._journal = journal
+        self._checkpoint = checkpoint
+        self._outbox = Outbox(checkpoint)
+        self._executor = executor
+
+    async def dispatch(self, task: Task, move: Dispatch, toolbox: Toolbox) -> None:
+        """Commit the effect, make the call, and leave its result with the task to be committed with what follows."""
+        tool = toolbox.find(move.call.tool)
+        toolbox.check(tool)
+        effect = Effect(
+            header=task.header(f"effect/{move.token}/{move.epoch}"),
+            step=move.token,
+            tool=tool.name,
+            key=move.key,
+            epoch=move.epoch,
+            executor=self._executor,
+            call_by=now() + timedelta(seconds=tool.timeout_s),
+            permit=task.permit.id,
+        )
+        seq = await self._commit_effect(task, effect, move.expected_seq)
+        task.saw(effect, seq)
+        await faultpoints.reach("executor.after_effect")
+        if tool.recovery is Recovery.MANUAL:
+            await self._checkpoint.dispatch(move.key, move.epoch)
+        started = time.perf_counter()
+        try:
+            output = await toolbox.call(
+                tool,
+                move.call.args,
+                key=move.key,
+                epoch=move.epoch,
+                call_by=effect.call_by.timestamp(),
+                trace=effect.header.traceparent,
+            )
+        except ToolRefusedError as error:
+            await self._keep(task, effect, _failed(task, effect, error.code, str(error), _ms(started)))
+        except NotSentError as error:
+            await self._withdraw(task, effect, seq)
+            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}") from error
+        except UncertainError as error:
+            await self._doubt(task, effect, tool, error)
+        else:
+            await faultpoints.reach("executor.after_call")
+            await self._keep(task, effect, _succeeded(task, effect, output, _ms(started)))
+
+    async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
+        """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
+        effect, tool = move.effect, toolbox.find(move.call.tool)
+        again = Dispatch(move.token, move.call, effect.key, effect.epoch + 1, move.effect_seq)
+        if await self._certainly_not_sent(effect, tool):
+            _count(tool, "not_sent")
+            await self.dispatch(task, again, toolbox)
+        elif tool.recovery is Recovery.IDEMPOTENT:
+            _count(tool, "called_again")
+            await self.dispatch(task, again, toolbox)
+        elif tool.recovery is Recovery.VERIFIABLE:
+            self._wait_settled(effect, tool)
+            try:
+                answer = await toolbox.verify(tool, move.call.args, key=effect.key, epoch=effect.epoch)
+            except NotSentError as error:
+                raise RetryableError(str(error)) from error
+            if answer is None:
+                _count(tool, "verified_absent")
+                await self.dispatch(task, again, toolbox)
+            else:
+                _count(tool, "verified_done")
+                await self._keep(task, effect, _succeeded(task, effect, answer, 0.0, "verified"))
+        else:
+            self._wait_settled(effect, tool)
+            await self._ask_person(task, effect, "the executor died after it dispatched the call")
+
+    async def _commit_effect(self, task: Task, effect: Effect, expected_seq: int) -> int:
+        """Commit the effect with the result before it, if that waits: one commit for both."""
+        waiting = task.take_waiting()
+        try:
+            seqs = await self._journal.commit(*waiting, Write(effect, expected_seq))
+        except ConflictError as error:
+            if waiting:
+                await self._journal.commit(*waiting)
+                self._outbox.committed([write.record for write in waiting])
+            raise NotYetError(f"another executor has {effect.key}: {error}", delay_s=1.0) from error
+        self._outbox.committed([write.record for write in waiting])
+        return seqs[-1]
+
+    async def _keep(self, task: Task, effect: Effect, result: Result) -> None:
+        """The result goes to local disk at once, and to the journal with what follows it."""
+        metrics.EFFECTS.labels(tool=effect.tool, status=result.status).inc()
+        write = Write(result, task.actions().get(effect.step).result_seq)
+        await self._outbox.keep(write)
+        self._checkpoint.drop_dispatched(effect.key)
+        task.wait_with(write)
+        await faultpoints.reach("executor.after_checkpoint")
+
+    async def _withdraw(self, task: Task, effect: Effect, seq: int) -> None:
+        withdrawn = Effect(
+            header=task.header(f"withdrawn/{effect.step}/{effect.epoch}"),
+            step=effect.step,
+            tool=effect.tool,
+            key=effect.key,
+            epoch=effect.epoch,
+            executor=self._executor,
+            call_by=effect.call_by,
+            permit=effect.permit,
+            withdrawn=True,
+        )
+        await self._commit_effect(task, withdrawn, seq)
+
+    async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> None:
+        if tool.recovery is Recovery.MANUAL:
+            await self._ask_person(task, effect, str(error))
+            return
+        delay = _settled_in(effect, tool) if tool.recovery is Recovery.VERIFIABLE else None
+        raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
+
+    async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:
+        log.warning("effect_in_doubt", task_id=task.id, step=effect.step, tool=effect.tool, key=effect.key, why=why)
+        await self._keep(
+            task,
+            effect,
+            Result(
+                header=task.header(f"result/{effect.step}/{effect.epoch}"),
+                step=effect.step,
+                tool=effect.tool,
+                key=effect.key,
+                epoch=effect.epoch,
+                status=ResultStatus.IN_DOUBT,
+                error=f"{why}: a person must say whether it happened (`workmesh tasks settle {task.id}`)",
+            ),
+        )
+
+    async def _certainly_not_sent(self, effect: Effect, tool: Tool) -> bool:
+        """Whether this very executor wrote the effect and its checkpoint says that no call left."""
+        if tool.recovery is not Recovery.MANUAL or effect.executor != self._executor:
+            return False
+        return not await self._checkpoint.was_dispatched(effect.key, effect.epoch)
+
+    def _wait_settled(self, effect: Effect, tool: Tool) -> None:
+        left = _settled_in(effect, tool)
+        if left > 0:
+            raise NotYetError(f"a call for {effect.key} may still be under way for {left:.2f} s", delay_s=left)
+
+
+def _settled_in(effect: Effect, tool: Tool) -> float:
+    """Seconds until no dispatch of this effect can take effect any more."""
+    end = effect.call_by + timedelta(seconds=tool.settle_s)
+    return max(0.0, (end - datetime.now(UTC)).total_seconds())
+
+
+def _succeeded(task: Task, effect: Effect, output: Json, ms: float, recovered: str = "") -> Result:
+    return Result(
+        header=task.header(f"result/{effect.step}/{effect.epoch}"),
+        step=effect.step,
+        tool=effect.tool,
+        key=effect.key,
+        epoch=effect.epoch,
+        status=ResultStatus.SUCCEEDED,
+        output=output,
+        attempts=effect.epoch,
+        duration_ms=ms,
+        recovered=recovered,
+    )
+
+
+def _failed(task: Task, effect: Effect, code: str, error: str, ms: float) -> Result:
+    return Result(
+        header=task.header(f"result/{effect.step}/{effect.epoch}"),
+        step=effect.step,
+        tool=effect.tool,
+        key=effect.key,
+        epoch=effect.epoch,
+        status=ResultStatus.FAILED,
+        output=NULL,
+        code=code,
+        error=error,
+        attempts=effect.epoch,
+        duration_ms=ms,
+    )
+
+
+def _count(tool: Tool, how: str) -> None:
+    metrics.RECOVERED_EFFECTS.labels(tool=tool.name, how=how).inc()
+    log.info("effect_recovered", tool=tool.name, how=how)
+
+
+def _ms(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

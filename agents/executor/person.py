@@ -1,0 +1,65 @@
+"""A person's word on an effect in doubt: checked again here, then written as what is true from now on."""
+
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from agents.executor.task import Task
+from mesh import metrics
+from mesh.clock import now
+from mesh.errors import SignatureError, TerminalError
+from mesh.journal import Journal, Write
+from mesh.records import Approval, Effect, Result, ResultStatus, Statement, Word
+from mesh.signing import STATEMENT_TYPE, open_envelope
+from mesh.trust import TrustDirectory
+
+log = structlog.get_logger(__name__)
+
+
+async def settle_by_person(journal: Journal, trust: TrustDirectory, task: Task, approval: Approval) -> None:
+    """Write the result that the person vouches for, or withdraw the effect so that it is dispatched anew.
+
+    Raises ``TerminalError`` when the signature does not verify, or the word is not about this plan.
+    """
+    said = _open(trust, approval)
+    if said.plan_digest != task.plan.digest or said.task_id != task.id:
+        raise TerminalError(f"the word of {said.person} is about another plan than task {task.id}'s")
+    action = task.actions().get(said.step)
+    effect = action.effect
+    if effect is None or not action.ended(ResultStatus.IN_DOUBT):
+        log.info("doubt_already_settled", task_id=task.id, step=said.step)
+        return
+    metrics.RECOVERED_EFFECTS.labels(tool=effect.tool, how=f"person_{said.word}").inc()
+    if said.word is Word.HAPPENED:
+        result = Result(
+            header=task.header(f"result/{said.step}/{effect.epoch}/person"),
+            step=said.step,
+            tool=effect.tool,
+            key=effect.key,
+            epoch=effect.epoch,
+            status=ResultStatus.SUCCEEDED,
+            output=msgspec.Raw(msgspec.json.encode({"person": said.person, "comment": said.comment})),
+            recovered="person",
+        )
+        await journal.commit(Write(result, action.result_seq))
+    else:
+        withdrawn = msgspec.structs.replace(
+            effect,
+            header=task.header(f"withdrawn/{said.step}/{effect.epoch}"),
+            call_by=now() - timedelta(seconds=1),
+            withdrawn=True,
+        )
+        assert isinstance(withdrawn, Effect)
+        await journal.commit(Write(withdrawn, action.effect_seq))
+
+
+def _open(trust: TrustDirectory, approval: Approval) -> Statement:
+    try:
+        said, keyid = open_envelope(approval.signed, STATEMENT_TYPE, Statement, lambda key: None)
+        entry = trust.require(keyid, said.role)
+    except SignatureError as error:
+        raise TerminalError(f"the word on an effect in doubt is refused: {error}") from error
+    if said != approval.statement or entry.name != said.person:
+        raise TerminalError("the word on an effect in doubt is not what was signed")
+    return said

@@ -1,0 +1,75 @@
+"""The index of accepted events, in the order of the stream: which came first under an id, and after which it acts.
+
+The rule: it is a fold of ``EVENTS`` alone, so every copy of perception, before and after a kill, says the same.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.perception.reading import Accepted, read
+from mesh import subjects
+from mesh.bus import Bus, StoredMessage
+from mesh.checkpoint import open_database
+from mesh.pack import Pack
+from mesh.projection import Projection
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+    task_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL, after TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS event_by_seq ON event (seq);
+CREATE TABLE IF NOT EXISTS entity (
+    domain TEXT, entity TEXT, task_id TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (domain, entity)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first accepted event of a task, and the task before it of the same entity (or "")."""
+
+    seq: int
+    digest: str
+    after: str
+
+
+class EventIndex:
+    """Follows ``EVENTS`` and answers which event was the first of its task."""
+
+    def __init__(self, bus: Bus, path: Path, packs: Mapping[str, Pack]) -> None:
+        self._packs = packs
+        self._database = open_database(path, _SCHEMA)
+        self._bus = bus
+        self.projection = Projection(bus, self._database, subjects.EVENTS, "event.>", self._apply)
+
+    async def first(self, task_id: str, seq: int) -> First | None:
+        """The first accepted event of this task, once the index has come to ``seq``."""
+        await self.projection.reached(seq)
+        row = self._database.execute("SELECT seq, digest, after FROM event WHERE task_id = ?", (task_id,)).fetchone()
+        return First(*row) if row else None
+
+    async def forget_expired(self) -> None:
+        """Drop what the stream's retention has dropped."""
+        info = await self._bus.api(f"STREAM.INFO.{subjects.EVENTS}")
+        first = info.get("state", {}).get("first_seq", 0)
+        self._database.execute("DELETE FROM event WHERE seq < ?", (first,))
+        self._database.execute("DELETE FROM entity WHERE seq < ?", (first,))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
+        item = read(message.data, message.headers, self._packs)
+        if not isinstance(item, Accepted):
+            return
+        known = database.execute("SELECT 1 FROM event WHERE task_id = ?", (item.task_id,)).fetchone()
+        if known:
+            return
+        key = (item.domain, item.entity)
+        before = database.execute("SELECT task_id FROM entity WHERE domain = ? AND entity = ?", key).fetchone()
+        after = before[0] if before else ""
+        database.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (item.task_id, message.seq, item.digest, after))
+        database.execute("INSERT OR REPLACE INTO entity VALUES (?, ?, ?, ?)", (*key, item.task_id, message.seq))

@@ -1,0 +1,111 @@
+"""The planner stage: one context in, one plan out, when it is this task's turn (invariant 7).
+
+The rule: what a plan rests on (readings, recalled facts, what could not be had) is in the plan.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from agents.planner.planning import Inputs, make_plan
+from agents.planner.playbook import ExpressionError, Playbook, choose
+from agents.planner.turns import Turns
+from mesh import service, tracing
+from mesh.bus import Bus
+from mesh.errors import BusUnavailableError, NotSentError, RetryableError, TerminalError, ToolRefusedError
+from mesh.facts import RecalledFact, RecallRequest
+from mesh.journal import Write
+from mesh.records import Call, Context, Header, Plan, Reading
+from mesh.runtime import Outputs, Work
+from mesh.toolbox import Toolbox
+
+log = structlog.get_logger(__name__)
+
+_RECALL_LIMIT_S = 0.5
+_MAX_PLAN_BYTES = 64 * 1024
+
+
+class Planner:
+    """Plans by playbooks. One for all packs of the process."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        playbooks: Mapping[str, tuple[Playbook, ...]],
+        toolboxes: Mapping[str, Toolbox],
+        turns: Turns,
+    ) -> None:
+        self._bus = bus
+        self._playbooks = playbooks
+        self._toolboxes = toolboxes
+        self._turns = turns
+
+    async def plan(self, work: Work) -> Outputs:
+        """The handler of the planner stage."""
+        context = work.record()
+        if not isinstance(context, Context):
+            raise TerminalError(f"{work.subject} at {work.seq} is a {context.kind}, not a context")
+        await self._turns.wait(context)
+        head = context.header
+        trace = tracing.child(head.traceparent, "plan")
+        plan = await self.make(context, work.header(head.task_id, head.domain, trace))
+        size = len(msgspec.json.encode(plan))
+        if size > _MAX_PLAN_BYTES:
+            raise TerminalError(f"the plan has {size} bytes; {_MAX_PLAN_BYTES} are allowed")
+        return (Write(plan),)
+
+    async def make(self, context: Context, header: Header) -> Plan:
+        """The plan of a context, with readings and recalls made now."""
+        domain = context.header.domain
+        if domain not in self._playbooks:
+            raise TerminalError(f"this planner has no pack {domain!r}: install it and release the record")
+        inputs = Inputs(context)
+        try:
+            playbook = choose(self._playbooks[domain], context.event.type, inputs.variables())
+            if playbook is not None:
+                inputs = await self._gather(playbook, inputs, self._toolboxes[domain])
+        except ExpressionError as error:
+            raise TerminalError(f"the playbooks of {domain} cannot be applied to {header.task_id}: {error}") from error
+        return make_plan(playbook, inputs, header)
+
+    async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox) -> Inputs:
+        variables = inputs.variables()
+        recalled, notes = await self._recall(playbook, variables)
+        readings: list[Reading] = []
+        for name, invocation in playbook.reads:
+            args = invocation.arguments(variables)
+            readings.append(await self._read(toolbox, name, Call(tool=invocation.tool, args=args), variables))
+            variables["reads"][name] = msgspec.json.decode(readings[-1].answer)
+        return Inputs(inputs.context, tuple(readings), recalled, notes)
+
+    async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Mapping[str, Any]) -> Reading:
+        tool = toolbox.find(call.tool)
+        try:
+            answer = await toolbox.call(
+                tool, call.args, key=f"read-{variables['task_id']}", epoch=0, call_by=time.time() + tool.timeout_s
+            )
+        except ToolRefusedError as error:
+            raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error
+        except NotSentError as error:
+            raise RetryableError(f"read {name} ({call.tool}): {error}") from error
+        return Reading(name=name, call=call, answer=answer)
+
+    async def _recall(
+        self, playbook: Playbook, variables: Mapping[str, Any]
+    ) -> tuple[tuple[RecalledFact, ...], tuple[str, ...]]:
+        found: dict[str, RecalledFact] = {}
+        notes: list[str] = []
+        for scope, query, limit in playbook.recall:
+            request = RecallRequest(scope=scope.text_value(variables), query=query.text_value(variables), limit=limit)
+            try:
+                facts = await service.ask(
+                    self._bus, "memory", "recall", request, tuple[RecalledFact, ...], _RECALL_LIMIT_S
+                )
+            except (BusUnavailableError, service.ServiceError) as error:
+                notes.append(f"planned without memory of {request.scope}: {error}")
+                continue
+            found |= {fact.id: fact for fact in facts}
+        return tuple(found.values()), tuple(notes)

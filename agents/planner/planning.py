@@ -1,0 +1,117 @@
+"""Planning by a playbook: from a context, readings and recalled facts to a plan, as a pure function.
+
+The rule: the same inputs give the same plan, digest included; so a plan can be made again from the journal alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from agents.planner.playbook import ExpressionError, Playbook, PlaybookStep
+from mesh.canonical import effect_key
+from mesh.facts import RecalledFact
+from mesh.plans import plan_digest
+from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a plan is made of, beside the playbook."""
+
+    context: Context
+    readings: tuple[Reading, ...] = ()
+    recalled: tuple[RecalledFact, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def variables(self) -> dict[str, Any]:
+        """What expressions see."""
+        context = self.context
+        return {
+            "event": {
+                "id": context.event.id,
+                "source": context.event.source,
+                "type": context.event.type,
+                "subject": context.event.subject,
+            },
+            "data": msgspec.json.decode(context.data),
+            "reads": {reading.name: msgspec.json.decode(reading.answer) for reading in self.readings},
+            "memory": [msgspec.to_builtins(fact) for fact in self.recalled],
+            "task_id": context.header.task_id,
+        }
+
+
+def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
+    """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name."""
+    if playbook is None:
+        return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
+    variables = inputs.variables()
+    variables["effect_keys"] = {step.id: effect_key(header.task_id, step.id) for step in playbook.steps}
+    try:
+        for condition, reason in playbook.refuse:
+            if condition.holds(variables):
+                return _refusal(header, inputs, playbook, reason.text_value(variables))
+        steps = _steps(playbook, variables, header.task_id)
+        rationale = playbook.rationale.text_value(variables)
+    except ExpressionError as error:
+        return _refusal(header, inputs, playbook, f"the playbook cannot be applied: {error}")
+    if not steps:
+        return _refusal(header, inputs, playbook, "no step of the playbook applies")
+    return Plan(
+        header=header,
+        playbook=playbook.name,
+        playbook_digest=playbook.digest,
+        digest=plan_digest(header.task_id, header.domain, steps),
+        steps=steps,
+        rationale=rationale,
+        citations=_citations(inputs.recalled),
+        readings=inputs.readings,
+        notes=inputs.notes,
+    )
+
+
+def _steps(playbook: Playbook, variables: Mapping[str, Any], task_id: str) -> tuple[Step, ...]:
+    chosen = [step for step in playbook.steps if step.when.holds(variables)]
+    present = {step.id for step in chosen}
+    return tuple(_step(step, present, variables, task_id) for step in chosen)
+
+
+def _step(step: PlaybookStep, present: set[str], variables: Mapping[str, Any], task_id: str) -> Step:
+    undo = step.compensation
+    return Step(
+        id=step.id,
+        call=Call(tool=step.call.tool, args=step.call.arguments(variables)),
+        effect_key=effect_key(task_id, step.id),
+        needs=tuple(need for need in step.needs if need in present),
+        compensation=Call(tool=undo.tool, args=undo.arguments(variables)) if undo else None,
+        optional=step.optional,
+    )
+
+
+def _citations(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(
+            fact_id=fact.id,
+            version=fact.version,
+            scope=fact.scope,
+            key=fact.key,
+            text=fact.text,
+            source=fact.source,
+            score=fact.score,
+        )
+        for fact in recalled
+    )
+
+
+def _refusal(header: Header, inputs: Inputs, playbook: Playbook | None, reason: str) -> Plan:
+    return Plan(
+        header=header,
+        playbook=playbook.name if playbook else "",
+        playbook_digest=playbook.digest if playbook else "",
+        digest=plan_digest(header.task_id, header.domain, ()),
+        refusal=reason,
+        citations=_citations(inputs.recalled),
+        readings=inputs.readings,
+        notes=inputs.notes,
+    )

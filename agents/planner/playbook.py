@@ -1,0 +1,235 @@
+"""Playbooks: YAML files whose conditions and arguments are CEL expressions, compiled once at start.
+
+The rule: a playbook that names an unknown tool, argument or step is refused at start, by file and place.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cel
+import msgspec
+import yaml
+
+from mesh.canonical import digest_bytes
+from mesh.errors import SettingsError
+from mesh.tools import Tool
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_\-]{0,39}$")]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the parts of a playbook file."""
+
+
+class CallSource(_Part, frozen=True, kw_only=True):
+    """A tool and the expression of each argument."""
+
+    tool: str
+    args: dict[str, str] = {}
+
+
+class ReadSource(_Part, frozen=True, kw_only=True):
+    """A read-only call made while planning; expressions see its answer as ``reads.<name>``."""
+
+    name: Name
+    tool: str
+    args: dict[str, str] = {}
+
+
+class RecallSource(_Part, frozen=True, kw_only=True):
+    """What to ask memory; expressions see the facts as ``memory``, the plan cites them."""
+
+    scope: str
+    query: str = '""'
+    limit: Annotated[int, msgspec.Meta(ge=1, le=20)] = 5
+
+
+class RefusalSource(_Part, frozen=True, kw_only=True):
+    """A rule of the business: when the condition holds, the plan is to do nothing, for this reason (CEL, a string)."""
+
+    when: str
+    reason: str
+
+
+class StepSource(_Part, frozen=True, kw_only=True):
+    """One step; left out when ``when`` is false."""
+
+    id: Name
+    tool: str
+    args: dict[str, str] = {}
+    when: str = "true"
+    needs: tuple[str, ...] = ()
+    optional: bool = False
+    compensation: CallSource | None = None
+
+
+class PlaybookSource(_Part, frozen=True, kw_only=True):
+    """A playbook file."""
+
+    name: str
+    events: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    steps: Annotated[tuple[StepSource, ...], msgspec.Meta(min_length=1, max_length=50)]
+    when: str = "true"
+    recall: tuple[RecallSource, ...] = ()
+    reads: tuple[ReadSource, ...] = ()
+    refuse: tuple[RefusalSource, ...] = ()
+    rationale: str = '""'
+
+
+class ExpressionError(Exception):
+    """An expression could not be evaluated on these values; the message names it."""
+
+
+class Expression:
+    """A compiled CEL expression."""
+
+    def __init__(self, text: str, place: str) -> None:
+        self.text = text
+        self._place = place
+        try:
+            self._program = cel.compile(text)
+        except Exception as error:
+            raise SettingsError(f"{place}: {text!r} is no CEL expression: {error}") from error
+
+    def value(self, variables: Mapping[str, Any]) -> Any:
+        """Its value as plain Python; raises ``ExpressionError``."""
+        try:
+            return self._program.execute(dict(variables))
+        except Exception as error:
+            raise ExpressionError(f"{self._place}: {self.text!r}: {error}") from error
+
+    def holds(self, variables: Mapping[str, Any]) -> bool:
+        """Whether the condition holds; anything but a boolean is an ``ExpressionError``."""
+        value = self.value(variables)
+        if not isinstance(value, bool):
+            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not true or false")
+        return value
+
+    def text_value(self, variables: Mapping[str, Any]) -> str:
+        """Its value, which must be a string."""
+        value = self.value(variables)
+        if not isinstance(value, str):
+            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not a string")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A tool with the expressions of its arguments."""
+
+    tool: str
+    args: Mapping[str, Expression]
+
+    def arguments(self, variables: Mapping[str, Any]) -> msgspec.Raw:
+        """The arguments as JSON."""
+        return msgspec.Raw(msgspec.json.encode({name: each.value(variables) for name, each in self.args.items()}))
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybookStep:
+    """A step, compiled."""
+
+    id: str
+    call: Invocation
+    when: Expression
+    needs: tuple[str, ...]
+    optional: bool
+    compensation: Invocation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Playbook:
+    """A playbook, compiled. ``digest`` is that of its file."""
+
+    name: str
+    digest: str
+    events: tuple[str, ...]
+    when: Expression
+    recall: tuple[tuple[Expression, Expression, int], ...]
+    reads: tuple[tuple[str, Invocation], ...]
+    refuse: tuple[tuple[Expression, Expression], ...]
+    steps: tuple[PlaybookStep, ...]
+    rationale: Expression
+
+
+def load_playbooks(folder: Path, tools: Mapping[str, Tool]) -> tuple[Playbook, ...]:
+    """The playbooks of a folder, by file name; raises ``SettingsError`` naming file and place."""
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise SettingsError(f"no playbooks (*.yaml) in {folder}")
+    return tuple(compile_playbook(path.read_bytes(), path.name, tools) for path in files)
+
+
+def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playbook:
+    """A playbook from the bytes of its file."""
+    try:
+        source = msgspec.convert(yaml.safe_load(data), PlaybookSource)
+    except (msgspec.ValidationError, yaml.YAMLError) as error:
+        raise SettingsError(f"playbook {file}: {error}") from error
+    _check_steps(source, file)
+    return Playbook(
+        name=source.name,
+        digest=digest_bytes(data),
+        events=source.events,
+        when=Expression(source.when, f"{file} when"),
+        recall=tuple(
+            (Expression(r.scope, f"{file} recall"), Expression(r.query, f"{file} recall"), r.limit)
+            for r in source.recall
+        ),
+        reads=tuple((read.name, _invocation(read, f"{file} read {read.name}", tools, True)) for read in source.reads),
+        refuse=tuple(
+            (Expression(rule.when, f"{file} refuse"), Expression(rule.reason, f"{file} refuse"))
+            for rule in source.refuse
+        ),
+        steps=tuple(_step(step, file, tools) for step in source.steps),
+        rationale=Expression(source.rationale, f"{file} rationale"),
+    )
+
+
+def _step(step: StepSource, file: str, tools: Mapping[str, Tool]) -> PlaybookStep:
+    place = f"{file} step {step.id}"
+    undo = step.compensation
+    return PlaybookStep(
+        id=step.id,
+        call=_invocation(step, place, tools, False),
+        when=Expression(step.when, f"{place} when"),
+        needs=step.needs,
+        optional=step.optional,
+        compensation=_invocation(undo, f"{place} compensation", tools, False) if undo else None,
+    )
+
+
+def _invocation(
+    call: CallSource | ReadSource | StepSource, place: str, tools: Mapping[str, Tool], read_only: bool
+) -> Invocation:
+    tool = tools.get(call.tool)
+    if tool is None:
+        raise SettingsError(f"{place}: no tool {call.tool!r}; there are {', '.join(sorted(tools))}")
+    if tool.read_only is not read_only:
+        raise SettingsError(f"{place}: {call.tool} {'has an effect' if read_only else 'is for reading only'}")
+    fields = {field.encode_name: field.required for field in msgspec.structs.fields(tool.args)}
+    for name in call.args.keys() - fields.keys():
+        raise SettingsError(f"{place}: {call.tool} has no argument {name!r}; it has {', '.join(fields)}")
+    for name in {name for name, required in fields.items() if required} - call.args.keys():
+        raise SettingsError(f"{place}: {call.tool} needs the argument {name!r}")
+    return Invocation(
+        call.tool, {name: Expression(text, f"{place} argument {name}") for name, text in call.args.items()}
+    )
+
+
+def _check_steps(source: PlaybookSource, file: str) -> None:
+    seen: set[str] = set()
+    for step in source.steps:
+        if step.id in seen:
+            raise SettingsError(f"{file}: two steps are called {step.id!r}")
+        for need in step.needs:
+            if need not in seen:
+                raise SettingsError(f"{file} step {step.id}: needs {need!r}, which is no step before it")
+        seen.add(step.id)
+
+
+def choose(playbooks: Iterable[Playbook], event_type: str, variables: Mapping[str, Any]) -> Playbook | None:
+    """The first playbook for this event type whose condition holds, or ``None``."""
+    return next((book for book in playbooks if event_type in book.events and book.when.holds(variables)), None)

@@ -1,0 +1,24 @@
+"""The planner process."""
+
+from agents.planner.handler import Planner
+from agents.planner.playbook import load_playbooks
+from agents.planner.turns import Turns
+from mesh.process import opened
+from mesh.settings import Settings
+from mesh.toolbox import Toolbox
+
+
+async def run(settings: Settings) -> None:
+    """Plan until asked to stop."""
+    async with opened(settings, "planner") as process:
+        systems = await process.connect_packs()
+        tools = {
+            name: {tool.name: tool for tool in pack.tools(process.options[name])}
+            for name, pack in process.packs.items()
+        }
+        playbooks = {name: load_playbooks(pack.playbooks, tools[name]) for name, pack in process.packs.items()}
+        toolboxes = {name: Toolbox(tools[name], systems[name]) for name in process.packs}
+        turns = Turns(process.bus, process.journal)
+        await turns.start()
+        planner = Planner(process.bus, playbooks, toolboxes, turns)
+        await process.run_stage(planner.plan)

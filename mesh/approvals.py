@@ -1,0 +1,80 @@
+"""What people and the policy service say to each other about approvals: the request and answer structs."""
+
+from datetime import datetime
+
+import msgspec
+
+from mesh.records import Call, Json, Obligation, Purpose
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request without content."""
+
+
+class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names a task."""
+
+    task_id: str
+
+
+class WordRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person's word: the DSSE envelope over a ``Statement``."""
+
+    signed: Json
+
+
+class WordAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it: ``verdict`` of the decision that followed, or "" while more is needed."""
+
+    task_id: str
+    verdict: str
+    reason: str = ""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that waits for a person, as in the list."""
+
+    task_id: str
+    domain: str
+    purpose: Purpose
+    roles: tuple[str, ...]
+    since: datetime
+    until: datetime | None
+    amount: int = 0
+    currency: str = "USD"
+    playbook: str = ""
+    step: str = ""
+    reason: str = ""
+
+
+class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step exactly as it would be executed, with the facts that policy read and what policy said."""
+
+    id: str
+    call: Call
+    effect_key: str
+    verdict: str
+    policies: tuple[str, ...]
+    roles: tuple[str, ...]
+    facts: Json
+    amount: int
+    currency: str
+    optional: bool = False
+    compensation: Call | None = None
+    obligations: tuple[Obligation, ...] = ()
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a person must see before a word: bound to ``plan_digest``."""
+
+    waiting: Waiting
+    plan_digest: str
+    bundle: str
+    rationale: str
+    event_type: str
+    event_id: str
+    source: str
+    entity: str
+    data: Json
+    taint: tuple[str, ...]
+    steps: tuple[ShownStep, ...]

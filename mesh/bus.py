@@ -1,0 +1,241 @@
+"""The connection to NATS: requests, stored messages by direct get, and what happens on a reconnect.
+
+The rule: every await on the bus has a time limit, and what the bus refused is told with its reason.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from mesh import metrics
+from mesh.errors import BusUnavailableError, TerminalError
+
+log = structlog.get_logger(__name__)
+
+Reconnected = Callable[[], Awaitable[None]]
+
+_END_OF_BATCH = "204"
+_NOT_FOUND = "404"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as it stands in a stream. ``time`` is the server's RFC 3339 time of storing."""
+
+    stream: str
+    subject: str
+    seq: int
+    time: str
+    data: bytes
+    headers: Mapping[str, str]
+
+
+class Bus:
+    """A connected NATS client with time limits. Made by ``connect``; closed by leaving it."""
+
+    def __init__(self, client: Client, *, request_timeout_s: float) -> None:
+        self.client = client
+        self.request_timeout_s = request_timeout_s
+        self.denied: dict[str, str] = {}
+        self._reconnected: list[Reconnected] = []
+        self._inbox = client.new_inbox()
+        self._replies: dict[str, _Replies] = {}
+        self._next = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the client is connected right now."""
+        return self.client.is_connected
+
+    def on_reconnect(self, callback: Reconnected) -> None:
+        """Have ``callback`` awaited after each reconnect: what dies silently at a server restart is remade there."""
+        self._reconnected.append(callback)
+
+    async def reconnected(self) -> None:
+        """Tell everyone who asked that the connection is new."""
+        metrics.RECONNECTS.inc()
+        log.info("bus_reconnected", server=str(self.client.connected_url.netloc if self.client.connected_url else ""))
+        for callback in self._reconnected:
+            await callback()
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        """Return once connected; raises ``BusUnavailableError`` after ``timeout_s``."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while not self.client.is_connected:
+            if self.client.is_closed or loop.time() > end:
+                raise BusUnavailableError(f"not connected to the bus within {timeout_s:g} s")
+            await asyncio.sleep(0.02)
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None, reply: str = "") -> None:
+        """Publish without a confirmation; for acks, hints, and parts of a batch."""
+        try:
+            await self.client.publish(subject, data, reply=reply, headers=headers)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailableError(f"publish to {subject}: {error or type(error).__name__}") from error
+
+    async def request(
+        self, subject: str, data: bytes, headers: dict[str, str] | None = None, timeout_s: float | None = None
+    ) -> Msg:
+        """One request, one answer; raises ``BusUnavailableError`` when none comes in time or nobody listens."""
+        limit = timeout_s or self.request_timeout_s
+        await self.wait_connected(limit)
+        try:
+            return await self.client.request(subject, data, timeout=limit, headers=headers)
+        except nats.errors.NoRespondersError as error:
+            raise BusUnavailableError(f"nobody answers {subject}") from error
+        except (nats.errors.TimeoutError, TimeoutError) as error:
+            if reason := self.denied.get(subject):
+                raise TerminalError(f"this identity may not publish {subject}: {reason}") from error
+            raise BusUnavailableError(f"no answer from {subject} within {limit:g} s") from error
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailableError(f"request to {subject}: {error or type(error).__name__}") from error
+
+    async def api(self, name: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A JetStream API request; the decoded answer, ``error`` included."""
+        answer = await self.request(f"$JS.API.{name}", json.dumps(payload).encode() if payload else b"")
+        decoded: dict[str, Any] = json.loads(answer.data)
+        return decoded
+
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of one subject, or ``None``."""
+        found = await self._direct(stream, {"last_by_subj": subject}, batch=False)
+        return found[0] if found else None
+
+    async def last_of_each(self, stream: str, filters: list[str]) -> list[StoredMessage]:
+        """The last message of each subject that matches, in stream order (at most 1,024 subjects)."""
+        found = await self._direct(stream, {"multi_last": filters}, batch=True)
+        return sorted(found, key=lambda message: message.seq)
+
+    async def read(self, stream: str, seq: int, limit: int, subject: str = ">") -> list[StoredMessage]:
+        """Up to ``limit`` messages from ``seq`` on that match ``subject``, in stream order."""
+        return await self._direct(stream, {"seq": max(seq, 1), "batch": limit, "next_by_subj": subject}, batch=True)
+
+    async def at(self, stream: str, seq: int) -> StoredMessage | None:
+        """The message with this sequence, or ``None`` when it is gone."""
+        found = await self._direct(stream, {"seq": seq}, batch=False)
+        return found[0] if found else None
+
+    async def start(self) -> None:
+        """Open the reply inbox of direct gets."""
+        await self.client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+
+    async def _on_reply(self, message: Msg) -> None:
+        replies = self._replies.get(message.subject.rpartition(".")[2])
+        if replies is not None:
+            replies.take(message)
+
+    async def _direct(self, stream: str, request: Mapping[str, Any], *, batch: bool) -> list[StoredMessage]:
+        await self.wait_connected(self.request_timeout_s)
+        self._next += 1
+        token = str(self._next)
+        replies = self._replies[token] = _Replies(stream, batch=batch)
+        try:
+            async with asyncio.timeout(self.request_timeout_s):
+                subject = f"$JS.API.DIRECT.GET.{stream}"
+                await self.publish(subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
+                return await replies.done
+        except TimeoutError as error:
+            raise BusUnavailableError(f"no answer to a direct get of {stream}: {request}") from error
+        finally:
+            del self._replies[token]
+
+
+class _Replies:
+    """Collects the answers to one direct get until the end of the batch."""
+
+    def __init__(self, stream: str, *, batch: bool) -> None:
+        self.done: asyncio.Future[list[StoredMessage]] = asyncio.get_running_loop().create_future()
+        self._stream = stream
+        self._batch = batch
+        self._messages: list[StoredMessage] = []
+
+    def take(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        if self.done.done():
+            return
+        if status in (_END_OF_BATCH, _NOT_FOUND):
+            self.done.set_result(self._messages)
+        elif status:
+            self.done.set_exception(BusUnavailableError(f"direct get of {self._stream} answered {headers}"))
+        else:
+            self._messages.append(
+                StoredMessage(
+                    stream=headers["Nats-Stream"],
+                    subject=headers["Nats-Subject"],
+                    seq=int(headers["Nats-Sequence"]),
+                    time=headers["Nats-Time-Stamp"],
+                    data=message.data,
+                    headers=headers,
+                )
+            )
+            if not self._batch:
+                self.done.set_result(self._messages)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    connect_timeout_s: float = 5.0,
+    request_timeout_s: float = 3.0,
+) -> AsyncIterator[Bus]:
+    """Connect and stay connected: reconnects for ever, with the same subscriptions; closes on leaving.
+
+    ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
+    """
+    bus: Bus | None = None
+
+    async def on_error(error: Exception) -> None:
+        text = str(error)
+        if "permissions violation for publish" in text.lower() and bus is not None:
+            subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
+            bus.denied[subject] = text
+        log.warning("bus_error", error=text or type(error).__name__)
+
+    async def on_disconnect() -> None:
+        log.warning("bus_disconnected")
+
+    async def on_reconnect() -> None:
+        if bus is not None:
+            await bus.reconnected()
+
+    client = Client()
+    try:
+        async with asyncio.timeout(connect_timeout_s):
+            await client.connect(
+                url,
+                name=name,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=16 * 1024 * 1024,
+                allow_reconnect=True,
+                **(options or {}),
+            )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        await client.close()
+        raise BusUnavailableError(f"cannot connect to {url} as {name}: {error or type(error).__name__}") from error
+    bus = Bus(client, request_timeout_s=request_timeout_s)
+    try:
+        await bus.start()
+        yield bus
+    finally:
+        await client.close()

@@ -1,0 +1,127 @@
+"""CloudEvents 1.0 as they come over NATS, in structured or binary mode (CloudEvents NATS protocol binding 1.0.2).
+
+The rule: reading an event is a pure function of its bytes and headers; what is wrong is said with the attribute.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import unquote
+
+import msgspec
+
+from mesh.canonical import digest
+from mesh.errors import WorkmeshError
+
+_ATTRIBUTE = re.compile(r"[a-z0-9]{1,60}")
+_JSON_TYPES = re.compile(r"(?i)^application/([a-z0-9.+-]+\+)?json\s*(;.*)?$")
+_TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_EVENT_BYTES = 64 * 1024
+
+
+class MalformedEventError(WorkmeshError):
+    """Not a valid CloudEvent; ``pointer`` names the attribute or field, as a JSON pointer."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(f"{pointer}: {message}" if pointer else message)
+        self.pointer = pointer
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid envelope. ``data`` is the payload's JSON, not yet held against the type's own struct."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str = ""
+    time: datetime | None = None
+    datacontenttype: str = "application/json"
+    dataschema: str = ""
+    traceparent: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+    def content_digest(self) -> str:
+        """The digest of what the event says: every attribute but the trace, and the canonical data."""
+        said = msgspec.structs.replace(self, traceparent="")
+        return digest(said)
+
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def read(data: bytes, headers: Mapping[str, str] | None = None) -> CloudEvent:
+    """The event in a NATS message; raises ``MalformedEventError`` with the attribute that is wrong."""
+    if len(data) > MAX_EVENT_BYTES:
+        raise MalformedEventError("", f"the event has {len(data)} bytes; {MAX_EVENT_BYTES} are allowed")
+    lowered = {name.lower(): value for name, value in (headers or {}).items()}
+    fields = _binary(data, lowered) if "ce-specversion" in lowered else _structured(data)
+    if "traceparent" not in fields and (trace := lowered.get("traceparent")):
+        fields["traceparent"] = msgspec.Raw(msgspec.json.encode(trace))
+    return _checked(fields)
+
+
+def _binary(data: bytes, headers: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    fields = {
+        name[3:]: msgspec.Raw(msgspec.json.encode(unquote(value)))
+        for name, value in headers.items()
+        if name.startswith("ce-")
+    }
+    if content_type := headers.get("content-type"):
+        fields["datacontenttype"] = msgspec.Raw(msgspec.json.encode(content_type))
+    if data:
+        try:
+            msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedEventError("/data", f"not JSON: {error}") from error
+        fields["data"] = msgspec.Raw(data)
+    return fields
+
+
+def _structured(data: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        data.decode("utf-8")
+        msgspec.json.decode(data)
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedEventError("", f"not a CloudEvent in JSON: {error}") from error
+
+
+def _checked(fields: dict[str, msgspec.Raw]) -> CloudEvent:
+    for name in fields:
+        if name == "data_base64":
+            raise MalformedEventError("/data_base64", "binary data is not accepted: send JSON data")
+        if not _ATTRIBUTE.fullmatch(name):
+            raise MalformedEventError(f"/{name}", "attribute names are lower-case letters and digits")
+    for name in ("specversion", "id", "source", "type"):
+        if name not in fields:
+            raise MalformedEventError(f"/{name}", "is required")
+    for name in ("subject", "time", "datacontenttype", "dataschema"):
+        if fields.get(name) == b"null":
+            del fields[name]
+    try:
+        event = msgspec.convert(
+            {name: raw if name == "data" else msgspec.json.decode(raw) for name, raw in fields.items()},
+            CloudEvent,
+        )
+    except msgspec.ValidationError as error:
+        raise MalformedEventError("", str(error)) from error
+    _check_values(event)
+    return event
+
+
+def _check_values(event: CloudEvent) -> None:
+    if event.specversion != "1.0":
+        raise MalformedEventError("/specversion", f"{event.specversion!r} is not known: 1.0 is")
+    for name, text in (("id", event.id), ("source", event.source)):
+        if not text or len(text) > 1024 or _CONTROL.search(text):
+            raise MalformedEventError(f"/{name}", "must be 1 to 1,024 characters without control characters")
+    if not _TYPE.fullmatch(event.type):
+        raise MalformedEventError("/type", "must be <domain>.<name>: tokens of letters, digits, - and _, with dots")
+    if len(event.subject) > 1024 or _CONTROL.search(event.subject):
+        raise MalformedEventError("/subject", "must be at most 1,024 characters without control characters")
+    if event.time is not None and event.time.tzinfo is None:
+        raise MalformedEventError("/time", "must be an RFC 3339 time with an offset")
+    if not _JSON_TYPES.match(event.datacontenttype):
+        raise MalformedEventError("/datacontenttype", f"{event.datacontenttype!r} is not JSON")

@@ -1,0 +1,50 @@
+"""Named points where a test may kill, stop or hold a process. Nothing but a test setting arms one.
+
+The rule: with ``WORKMESH_FAULTPOINT`` unset a point costs one dictionary look-up and does nothing.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+VARIABLE = "WORKMESH_FAULTPOINT"
+
+_armed: dict[str, str] = {}
+
+
+def arm(spec: str | None) -> None:
+    """Arm from ``<point>=<action>`` parts joined by commas.
+
+    ``kill`` sends SIGKILL to the own process, ``stop`` SIGSTOP; ``hold:<file>`` waits until the file exists. With
+    ``@<file>`` behind it an action runs once: it makes the file first, and is passed over when it is there.
+    """
+    _armed.clear()
+    for part in filter(None, (spec or "").split(",")):
+        point, _, action = part.partition("=")
+        _armed[point] = action
+
+
+async def reach(point: str) -> None:
+    """Do what is armed at this point."""
+    action = _armed.get(point)
+    if action is None:
+        return
+    action, _, once = action.partition("@")
+    if once:
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif action.startswith("hold:"):
+        await asyncio.to_thread(_wait_for, Path(action.removeprefix("hold:")))
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)

@@ -1,0 +1,290 @@
+"""The journal: records created only if absent, committed in groups, read back whole (DESIGN 3.1 and 3.3).
+
+The rule: a commit that returns is on disk, once; a commit that cannot be confirmed is tried again until it is.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from mesh import metrics, records, subjects
+from mesh.bus import Bus, StoredMessage
+from mesh.errors import BusUnavailableError, ConflictError, StorageFullError, TerminalError
+from mesh.records import AnyRecord
+
+log = structlog.get_logger(__name__)
+
+CREATE = 0
+_CONFLICTS = {10071, 10164}
+_FULL = {10023, 10047, 10077, 10122}
+_RETRY_FIRST_S = 0.1
+_RETRY_MAX_S = 2.0
+_HEADER_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A record to commit, and the sequence its subject must stand at: 0, that there is none yet."""
+
+    record: AnyRecord
+    expected: int = CREATE
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it stands in the journal."""
+
+    seq: int
+    subject: str
+    time: datetime
+    record: AnyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A publish with an expectation on its subject: what the committer works on, whatever the stream."""
+
+    subject: str
+    data: bytes
+    expected: int | None = CREATE
+    record: AnyRecord | None = None
+
+
+class _Group:
+    """The messages of one caller: stored together or not at all."""
+
+    __slots__ = ("done", "messages", "queued")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.done: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
+        self.queued = time.perf_counter()
+
+
+class Committer:
+    """Gathers the groups that are ready into one atomic batch; falls back to each group alone on a conflict."""
+
+    def __init__(self, bus: Bus, *, batch_max: int = 256, queue_max: int = 4096) -> None:
+        self._bus = bus
+        self._batch_max = batch_max
+        self._queue: asyncio.Queue[_Group] = asyncio.Queue(queue_max)
+
+    async def commit(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Store all messages, or none; their sequences.
+
+        A message that is already there with the same intent counts as stored. Raises ``ConflictError`` when another
+        stands there, ``TerminalError`` when this identity may not write it. Waits while the bus is away or full.
+        """
+        group = _Group(messages)
+        await self._queue.put(group)
+        return await group.done
+
+    async def run(self) -> None:
+        """Flush what is queued, one batch at a time, until cancelled."""
+        while True:
+            groups = [await self._queue.get()]
+            size = len(groups[0].messages)
+            while size < self._batch_max and not self._queue.empty():
+                group = self._queue.get_nowait()
+                groups.append(group)
+                size += len(group.messages)
+            await self._flush_streams(groups)
+
+    async def _flush_streams(self, groups: list[_Group]) -> None:
+        """An atomic batch cannot span streams: one batch for each."""
+        by_stream: dict[str, list[_Group]] = {}
+        for group in groups:
+            by_stream.setdefault(subjects.stream_of(group.messages[0].subject), []).append(group)
+        if len(by_stream) == 1:
+            await self._flush(groups)
+        else:
+            await asyncio.gather(*(self._flush(part) for part in by_stream.values()))
+
+    async def _flush(self, groups: list[_Group]) -> None:
+        delay = _RETRY_FIRST_S
+        together = True
+        while groups := [group for group in groups if not group.done.done()]:
+            try:
+                for part in [groups] if together else [[group] for group in groups]:
+                    await self._store(part)
+            except BusUnavailableError as error:
+                together = False
+                if reason := self._denial(groups[0]):
+                    groups[0].done.set_exception(TerminalError(reason))
+                    continue
+                log.warning("commit_waits", error=str(error), groups=len(groups), retry_in_s=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _RETRY_MAX_S)
+            except TerminalError as error:
+                together = False
+                if len(groups) == 1:
+                    groups[0].done.set_exception(TerminalError(str(error)))
+
+    def _denial(self, group: _Group) -> str:
+        """Why this identity may not write a message of the group, or an empty string."""
+        denied = (self._bus.denied.get(message.subject) for message in group.messages)
+        return next((f"this identity may not publish: {reason}" for reason in denied if reason), "")
+
+    async def _store(self, groups: list[_Group]) -> None:
+        messages = [message for group in groups for message in group.messages]
+        try:
+            last = await self._send(messages)
+        except ConflictError:
+            metrics.COMMIT_CONFLICTS.inc()
+            if len(groups) == 1:
+                await self._resolve(groups[0])
+            else:
+                for group in groups:
+                    await self._store([group])
+            return
+        metrics.COMMIT_BATCH.observe(len(messages))
+        seq = last - len(messages)
+        now = time.perf_counter()
+        for group in groups:
+            seqs = tuple(range(seq + 1, seq + 1 + len(group.messages)))
+            seq += len(group.messages)
+            metrics.COMMIT_SECONDS.observe(now - group.queued)
+            _settle(group, seqs)
+
+    async def _send(self, messages: list[Message]) -> int:
+        """Publish a single message plainly, several as one atomic batch; the sequence of the last."""
+        *parts, last = messages
+        headers: dict[str, str] = {}
+        if parts:
+            batch = secrets.token_hex(8)
+            for number, message in enumerate(parts, 1):
+                part = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **_expectation(message)}
+                await self._bus.publish(message.subject, message.data, part)
+            headers = {
+                "Nats-Batch-Id": batch,
+                "Nats-Batch-Sequence": str(len(messages)),
+                "Nats-Batch-Commit": "1",
+            }
+        answer = await self._bus.request(last.subject, last.data, headers | _expectation(last))
+        return _sequence(json.loads(answer.data), last.subject)
+
+    async def _resolve(self, group: _Group) -> None:
+        """Settle a group that conflicts: what stands there is ours already, or the race is lost."""
+        seqs = []
+        stream = subjects.stream_of(group.messages[0].subject)
+        for message in group.messages:
+            stands = await self._bus.last(stream, message.subject)
+            if stands is None or not _is_same(message, stands):
+                text = "nothing stands there yet" if stands is None else f"another record stands at {stands.seq}"
+                if not group.done.done():
+                    group.done.set_exception(ConflictError(message.subject, text))
+                return
+            seqs.append(stands.seq)
+        _settle(group, tuple(seqs))
+
+
+class Journal:
+    """Commits and reads the records of tasks."""
+
+    def __init__(self, bus: Bus, committer: Committer) -> None:
+        self._bus = bus
+        self._committer = committer
+
+    async def commit(self, *writes: Write) -> tuple[int, ...]:
+        """Store these records together, or none of them; see ``Committer.commit``."""
+        seqs = await self._committer.commit([message_of(write) for write in writes])
+        for write in writes:
+            metrics.RECORDS.labels(kind=write.record.kind).inc()
+        return seqs
+
+    async def task(self, task_id: str, domain: str = "*") -> list[Stored]:
+        """The last record of each subject of a task, in the order they were written."""
+        found = await self._bus.last_of_each(subjects.JOURNAL, [subjects.whole_task(task_id, domain)])
+        return [stored(message) for message in found]
+
+    async def history(self, task_id: str, domain: str = "*") -> list[Stored]:
+        """All records of a task, every epoch of an effect included, in the order they were written."""
+        latest = await self.task(task_id, domain)
+        if not latest:
+            return []
+        found: list[StoredMessage] = []
+        start = min(item.seq for item in latest)
+        first_effect = [item for item in latest if item.record.kind in ("effect", "result")]
+        if not first_effect:
+            return latest
+        flt = subjects.whole_task(task_id, latest[0].record.header.domain)
+        while page := await self._bus.read(subjects.JOURNAL, start, 256, flt):
+            found += page
+            start = page[-1].seq + 1
+        return [stored(message) for message in found]
+
+    async def record(self, subject: str) -> Stored | None:
+        """The last record of a subject, or ``None``."""
+        message = await self._bus.last(subjects.JOURNAL, subject)
+        return stored(message) if message else None
+
+    async def at(self, seq: int) -> Stored | None:
+        """The record with this sequence, or ``None`` when retention has removed it."""
+        message = await self._bus.at(subjects.JOURNAL, seq)
+        return stored(message) if message else None
+
+
+@asynccontextmanager
+async def committing(bus: Bus, *, batch_max: int = 256) -> AsyncIterator[Committer]:
+    """A running committer; what is still queued on leaving is given up (its callers' deliveries come again)."""
+    committer = Committer(bus, batch_max=batch_max)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(committer.run(), name="committer")
+        try:
+            yield committer
+        finally:
+            task.cancel()
+
+
+def message_of(write: Write) -> Message:
+    """The record under its own subject."""
+    return Message(subjects.of(write.record), records.encode(write.record), write.expected, write.record)
+
+
+def stored(message: StoredMessage) -> Stored:
+    """The message as a record; raises ``TerminalError`` when it is none."""
+    try:
+        record = records.decode(message.data)
+    except ValueError as error:
+        raise TerminalError(f"{message.subject} at {message.seq} is not a record: {error}") from error
+    return Stored(message.seq, message.subject, datetime.fromisoformat(message.time), record)
+
+
+def _settle(group: _Group, seqs: tuple[int, ...]) -> None:
+    if not group.done.done():
+        group.done.set_result(seqs)
+
+
+def _expectation(message: Message) -> dict[str, str]:
+    return {} if message.expected is None else {_HEADER_EXPECTED: str(message.expected)}
+
+
+def _sequence(answer: dict[str, Any], subject: str) -> int:
+    error = answer.get("error")
+    if not error:
+        return int(answer["seq"])
+    code, text = error.get("err_code", 0), error.get("description", "")
+    if code in _CONFLICTS:
+        raise ConflictError(subject, text)
+    if code in _FULL or "no space" in text or "maximum" in text or "insufficient" in text:
+        raise StorageFullError(f"the bus has no room for {subject}: {text} ({code}); free or grow its store")
+    raise BusUnavailableError(f"the bus did not store {subject}: {text} ({code})")
+
+
+def _is_same(message: Message, stands: StoredMessage) -> bool:
+    if message.data == stands.data:
+        return True
+    if message.record is None:
+        return False
+    try:
+        return records.same_intent(message.record, records.decode(stands.data))
+    except ValueError:
+        return False

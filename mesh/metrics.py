@@ -1,0 +1,39 @@
+"""Every metric of Workmesh, declared in one place.
+
+The rule: labels are small closed sets (stages, kinds, tools, results), never ids.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # to batch_max of the settings
+
+RECORDS = Counter("workmesh_records_committed", "Records that this process committed to the journal.", ["kind"])
+COMMIT_BATCH = Histogram("workmesh_commit_batch_records", "Records in one group commit.", buckets=_BATCHES)
+COMMIT_SECONDS = Histogram(
+    "workmesh_commit_seconds", "Seconds from handing a record over until it was durable.", buckets=_SECONDS
+)
+COMMIT_CONFLICTS = Counter("workmesh_commit_conflicts", "Group commits that were rejected whole and taken apart.")
+LOST_RACES = Counter("workmesh_lost_races", "Records that another writer had written first, otherwise.", ["kind"])
+
+DELIVERIES = Counter("workmesh_deliveries_handled", "Deliveries handled, by how they ended.", ["stage", "result"])
+HANDLER_SECONDS = Histogram(
+    "workmesh_handler_seconds", "Seconds that a handler took for one delivery.", ["stage"], buckets=_SECONDS
+)
+REDELIVERIES = Counter("workmesh_redeliveries", "Deliveries that were not the first of their message.", ["stage"])
+DEAD_LETTERS = Counter("workmesh_dead_letters", "Deliveries given up and quarantined.", ["stage"])
+PUMP_RESTARTS = Counter("workmesh_pump_idle_restarts", "Pumps restarted, being idle beside a backlog.", ["stage"])
+RECONNECTS = Counter("workmesh_bus_reconnects", "Times that the connection to the bus came back.")
+QUARANTINED = Counter("workmesh_quarantined", "Items put into quarantine, by class of reason.", ["reason"])
+OUTBOX_PENDING = Gauge("workmesh_outbox_pending", "Messages that wait in the local outbox for the bus.")
+
+OUTCOMES = Counter("workmesh_outcomes", "Tasks that ended, by how.", ["domain", "status"])
+EFFECTS = Counter("workmesh_effects", "Effects that ended, by how.", ["tool", "status"])
+RECOVERED_EFFECTS = Counter(
+    "workmesh_effects_recovered", "Effects in doubt that were settled, by how.", ["tool", "how"]
+)
+TOOL_SECONDS = Histogram("workmesh_tool_call_seconds", "Seconds that a tool call took.", ["tool"], buckets=_SECONDS)
+BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
+
+APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
+PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])

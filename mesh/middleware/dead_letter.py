@@ -1,0 +1,48 @@
+"""Isolates what a stage cannot handle: into quarantine with the reason, so that it never blocks another."""
+
+import structlog
+
+from mesh import metrics
+from mesh.errors import ConflictError, RetryableError, TerminalError
+from mesh.journal import Committer
+from mesh.quarantine import Reason, quarantined
+from mesh.runtime import Handler, Middleware, Outputs, Work
+
+log = structlog.get_logger(__name__)
+
+
+def dead_letter(committer: Committer, *, max_attempts: int) -> Middleware:
+    """Quarantine at once what is terminal, and after ``max_attempts`` what fails in a way nobody foresaw."""
+
+    def layer(handler: Handler) -> Handler:
+        async def isolated(work: Work) -> Outputs:
+            try:
+                return await handler(work)
+            except (RetryableError, ConflictError):
+                raise
+            except TerminalError as error:
+                reason = str(error)
+            except Exception as error:
+                if work.attempt < max_attempts:
+                    log.exception("handler_failed", stage=work.stage, seq=work.seq, attempt=work.attempt)
+                    raise RetryableError(f"{type(error).__name__}: {error}") from error
+                reason = f"{type(error).__name__}: {error} (after {work.attempt} attempts)"
+            metrics.DEAD_LETTERS.labels(stage=work.stage).inc()
+            log.error("dead_lettered", stage=work.stage, subject=work.subject, seq=work.seq, reason=reason)
+            item = quarantined(
+                stage=work.stage,
+                reason=Reason.DEAD_LETTER,
+                detail=reason,
+                stream=work.stream,
+                subject=work.subject,
+                seq=work.seq,
+                data=work.data,
+                headers=work.headers,
+                attempts=work.attempt,
+            )
+            await committer.commit([item])
+            return ()
+
+        return isolated
+
+    return layer

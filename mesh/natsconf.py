@@ -1,0 +1,51 @@
+"""The configuration of the embedded NATS server, rendered as JSON (which nats-server reads as its own format).
+
+The rule: only loopback, only known keys, and nothing acknowledged before it is on disk.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mesh.permissions import BusUser
+
+MAX_PAYLOAD = 1024 * 1024
+_LOG_LIMIT = 16 * 1024 * 1024
+_LOG_FILES = 3
+_ANSWER_WITHIN = "30s"
+
+
+def render(
+    *, port: int, store: Path, log_file: Path, users: Sequence[BusUser], name: str, max_file_store: int = 0
+) -> bytes:
+    """The configuration file. ``max_file_store`` is in bytes; 0 lets the server take what the disk has.
+
+    No monitoring, cluster, leaf node or websocket port is opened.
+    """
+    jetstream: dict[str, Any] = {"store_dir": str(store), "sync_interval": "always"}
+    if max_file_store:
+        jetstream["max_file_store"] = max_file_store
+    config = {
+        "listen": f"127.0.0.1:{port}",
+        "server_name": name,
+        "max_payload": MAX_PAYLOAD,
+        "log_file": str(log_file),
+        "logfile_size_limit": _LOG_LIMIT,
+        "logfile_max_num": _LOG_FILES,
+        "jetstream": jetstream,
+        "authorization": {"users": [_user(user) for user in users]},
+    }
+    return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+
+
+def _user(user: BusUser) -> dict[str, Any]:
+    granted = user.permissions()
+    permissions: dict[str, Any] = {
+        "publish": {"allow": granted.publish} if granted.publish else {"deny": [">"]},
+        "subscribe": {"allow": granted.subscribe},
+    }
+    if granted.answers:
+        permissions["allow_responses"] = {"max": 1, "expires": _ANSWER_WITHIN}
+    return {"nkey": user.public_key, "permissions": permissions}

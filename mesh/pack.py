@@ -1,0 +1,87 @@
+"""What a domain pack is: a product that runs on the shared system, found through the entry-point group.
+
+A pack declares event types, tools, playbooks, policies and a policy information point; it changes nothing shared.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from mesh.errors import SettingsError
+from mesh.records import Context, Json, Plan, Step
+from mesh.tools import Tool
+
+GROUP = "workmesh.packs"
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One CloudEvents type: the struct its data must fit, and which fields (JSON pointers) hold text from outside."""
+
+    name: str
+    data: type[msgspec.Struct]
+    taint: tuple[str, ...] = ()
+    urgency: str = "normal"
+
+
+class Sheet(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of one step, read from the canonical system by the policy information point.
+
+    ``facts`` is a JSON object that policies see as ``context.facts``; ``amount`` is in minor units of ``currency``.
+    ``entities`` is a JSON array of further Cedar entities, in Cedar's JSON form.
+    """
+
+    facts: Json
+    entities: Json = msgspec.Raw(b"[]")
+    amount: int = 0
+    currency: str = "USD"
+
+
+class InformationPoint(Protocol):
+    """Reads what policy must know of a step, from the system that owns it; it never trusts the planner."""
+
+    async def __call__(self, context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:
+        """The facts; raises ``mesh.errors.RetryableError`` while the system cannot be asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A domain pack. ``connect(options)`` opens the systems that its tools and information point talk to."""
+
+    name: str
+    version: str
+    options: type[msgspec.Struct]
+    events: tuple[EventType, ...]
+    tools: Callable[[Any], tuple[Tool, ...]]
+    connect: Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
+    playbooks: Path
+    policies: Path
+    facts: InformationPoint
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def read_options(self, raw: Json | None) -> Any:
+        """The pack's settings as its own struct; raises ``SettingsError`` naming the pack and the key."""
+        try:
+            return msgspec.json.decode(raw or b"{}", type=self.options)
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"settings of pack {self.name} ([packs.{self.name}]): {error}") from error
+
+    def event_type(self, name: str) -> EventType | None:
+        """The declared event type of this name."""
+        return next((kind for kind in self.events if kind.name == name), None)
+
+
+def load_packs(names: tuple[str, ...] = ()) -> dict[str, Pack]:
+    """The installed packs by name (all, or those named); raises ``SettingsError`` for a name not installed."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    wanted = names or tuple(sorted(found))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise SettingsError(f"no pack named {', '.join(missing)}: installed are {', '.join(sorted(found)) or 'none'}")
+    return {name: found[name].load() for name in wanted}

@@ -1,0 +1,186 @@
+"""What each role may say and hear on the bus, as data: the least that its part of the flow needs (DESIGN 2).
+
+The rule: streams and durable consumers are made by ``admin`` alone; a role reads its replies under a prefix of its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mesh import subjects
+from mesh.errors import SettingsError
+from mesh.identity import inbox_prefix
+
+STREAMS: Final = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
+BUCKETS: Final = (
+    subjects.POLICY_BUCKET,
+    subjects.TRUST_BUCKET,
+    subjects.WORKING_BUCKET,
+    subjects.SESSION_BUCKET,
+    subjects.REGISTRY_BUCKET,
+)
+DURABLES: Final = {
+    "perception": subjects.EVENTS,
+    "planner": subjects.JOURNAL,
+    "policy": subjects.JOURNAL,
+    "executor": subjects.JOURNAL,
+    "learner": subjects.JOURNAL,
+}
+"""The durable consumer of each stage: its name is the stage's, and this is its stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Subjects that one user may publish and subscribe to; ``answers`` lets it reply, once, to what it was asked."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    answers: bool = False
+
+    def __or__(self, other: "Permissions") -> "Permissions":
+        publish = tuple(dict.fromkeys(self.publish + other.publish))
+        subscribe = tuple(dict.fromkeys(self.subscribe + other.subscribe))
+        return Permissions(publish, subscribe, self.answers or other.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class BusUser:
+    """A key that may connect to the bus, and the roles whose subjects it may use."""
+
+    public_key: str
+    roles: tuple[str, ...]
+    name: str = ""
+
+    def permissions(self) -> Permissions:
+        """The subjects of all its roles, and its own inbox."""
+        return for_roles(self.roles, self.public_key)
+
+
+def kv_stream(bucket: str) -> str:
+    """The stream behind a KV bucket."""
+    return f"KV_{bucket}"
+
+
+def for_roles(roles: Iterable[str], public_key: str) -> Permissions:
+    """What a user of these roles may do; raises ``SettingsError`` for a role that is none."""
+    total = Permissions((), (f"{inbox_prefix(public_key)}.>",))
+    for role in roles:
+        if role not in ROLES:
+            raise SettingsError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
+        total |= ROLES[role]
+    return total
+
+
+def _reads(*streams: str) -> tuple[str, ...]:
+    """Direct gets and the description of streams."""
+    found = [f"$JS.API.DIRECT.GET.{stream}{rest}" for stream in streams for rest in ("", ".>")]
+    return (*found, *(f"$JS.API.STREAM.INFO.{stream}" for stream in streams))
+
+
+def _watches(*buckets: str) -> tuple[str, ...]:
+    """Reads of KV buckets, and the short-lived ordered consumers of their watchers."""
+    streams = [kv_stream(bucket) for bucket in buckets]
+    found = [
+        subject
+        for stream in streams
+        for subject in (
+            f"$JS.API.CONSUMER.CREATE.{stream}",
+            f"$JS.API.CONSUMER.CREATE.{stream}.>",
+            f"$JS.API.CONSUMER.INFO.{stream}.*",
+            f"$JS.API.CONSUMER.DELETE.{stream}.*",
+            f"$JS.FC.{stream}.>",
+        )
+    ]
+    return (*_reads(*streams), *found)
+
+
+def _writes(bucket: str, prefix: str = "") -> tuple[str, ...]:
+    return (f"$KV.{bucket}.{prefix}>", f"$JS.API.STREAM.INFO.{kv_stream(bucket)}")
+
+
+def _member(role: str) -> tuple[str, ...]:
+    """What every process of the system has: limits of the account, trust, its entry in the registry, the journal."""
+    return (
+        "$JS.API.INFO",
+        *_watches(subjects.TRUST_BUCKET),
+        *_writes(subjects.REGISTRY_BUCKET, f"{role}."),
+        *_reads(subjects.JOURNAL),
+    )
+
+
+def _stage(role: str, *kinds: str) -> tuple[str, ...]:
+    """A stage: it pulls and acks its durable consumer, writes its kinds of records, quarantines what it refuses."""
+    stream = DURABLES[role]
+    return (
+        *_member(role),
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{role}",
+        f"$JS.API.CONSUMER.INFO.{stream}.{role}",
+        f"$JS.ACK.{stream}.{role}.>",
+        *(subjects.kind(kind) for kind in kinds),
+        subjects.quarantine(role, ">"),
+        *_reads(subjects.QUARANTINE),
+    )
+
+
+_OPERATOR_API = ("STREAM.NAMES", "STREAM.LIST", "CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*")
+
+ROLES: Final[Mapping[str, Permissions]] = {
+    "perception": Permissions(
+        (*_stage("perception", "context", "outcome"), *_reads(subjects.EVENTS)),
+        ("event.>",),
+    ),
+    "planner": Permissions(
+        (*_stage("planner", "plan"), subjects.service("memory", "recall")),
+        (subjects.kind("outcome"),),
+    ),
+    "policy": Permissions(
+        (*_stage("policy", "decision", "approval", "outcome"), *_watches(subjects.POLICY_BUCKET)),
+        ("task.>", subjects.service("policy", ">")),
+        answers=True,
+    ),
+    "executor": Permissions(
+        (*_stage("executor", "effect", "result", "outcome"), *_watches(subjects.POLICY_BUCKET)),
+        (),
+    ),
+    "learner": Permissions(
+        (*_stage("learner", "lesson"), subjects.service("memory", ">")),
+        ("task.>", subjects.service("learner", ">")),
+        answers=True,
+    ),
+    "memory": Permissions(
+        (
+            *_member("memory"),
+            "fact.>",
+            *_reads(subjects.MEMORY),
+            *_watches(subjects.WORKING_BUCKET, subjects.SESSION_BUCKET),
+            *_writes(subjects.WORKING_BUCKET),
+            *_writes(subjects.SESSION_BUCKET),
+        ),
+        ("fact.>", subjects.service("memory", ">")),
+        answers=True,
+    ),
+    "operator": Permissions(
+        (
+            "$JS.API.INFO",
+            *_reads(*STREAMS),
+            *_watches(*BUCKETS),
+            *(f"$JS.API.{name}" for name in _OPERATOR_API),
+            *_writes(subjects.REGISTRY_BUCKET, "operator."),
+            "svc.>",
+            "event.>",
+            "release.>",
+            subjects.quarantine("released", ">"),
+        ),
+        ("event.>", "task.>", "fact.>", "quarantine.>"),
+    ),
+    "publisher": Permissions(("event.>",), ()),
+    "admin": Permissions(
+        (
+            "$JS.API.>",
+            "$JS.FC.>",
+            *(f"$KV.{bucket}.>" for bucket in (subjects.TRUST_BUCKET, subjects.POLICY_BUCKET)),
+        ),
+        (),
+    ),
+}
+"""Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy."""

@@ -1,0 +1,31 @@
+"""What must be true of any plan, whoever made it; and the digest that permits and approvals are bound to."""
+
+from collections.abc import Sequence
+
+from mesh import canonical
+from mesh.records import Plan, Step
+
+
+def plan_digest(task_id: str, domain: str, steps: Sequence[Step]) -> str:
+    """The digest of a task and its steps, to the byte."""
+    return canonical.digest({"task_id": task_id, "domain": domain, "steps": steps})
+
+
+def faults(plan: Plan) -> list[str]:
+    """What is wrong with a plan as a proposal to act; empty when it is sound.
+
+    Its digest is that of its steps, its effect keys are the runtime's own, its steps need only steps before them.
+    """
+    found: list[str] = []
+    head = plan.header
+    if plan.digest != plan_digest(head.task_id, head.domain, plan.steps):
+        found.append("the plan's digest is not that of its steps")
+    seen: set[str] = set()
+    for step in plan.steps:
+        if step.effect_key != canonical.effect_key(head.task_id, step.id):
+            found.append(f"step {step.id} has an effect key that the runtime did not make")
+        if step.id in seen:
+            found.append(f"two steps are called {step.id}")
+        found += [f"step {step.id} needs {need}, which is no step before it" for need in step.needs if need not in seen]
+        seen.add(step.id)
+    return found

@@ -1,0 +1,196 @@
+"""A process of the mesh: what every role opens at start, in one place, and how it stops.
+
+The rule: a role's entry reads settings, enters ``opened``, adds what is its own, and runs; nothing else connects.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mesh import durability, exposition, logs, streams, subjects
+from mesh.bus import Bus, connect
+from mesh.checkpoint import Checkpoint, checkpoint
+from mesh.errors import BusUnavailableError, NotDurableError, SettingsError
+from mesh.identity import Identity
+from mesh.journal import Committer, Journal, committing
+from mesh.middleware.dead_letter import dead_letter
+from mesh.middleware.deadline import deadline
+from mesh.middleware.lease import lease
+from mesh.middleware.timing import timing
+from mesh.outbox import replay_outbox
+from mesh.pack import Pack, load_packs
+from mesh.pump import Pump
+from mesh.registry import registered
+from mesh.runtime import Handler, Stage, StageLimits
+from mesh.settings import Settings
+from mesh.trust import TrustDirectory, TrustWatcher
+
+log = structlog.get_logger(__name__)
+
+_RETRY_CONNECT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a role has: its settings, identity, bus, journal, checkpoint, trust and packs."""
+
+    role: str
+    settings: Settings
+    identity: Identity
+    bus: Bus
+    committer: Committer
+    journal: Journal
+    checkpoint: Checkpoint
+    trust: TrustDirectory
+    packs: Mapping[str, Pack]
+    stopping: asyncio.Event
+    exit: AsyncExitStack
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> str:
+        """Who signs for the records of this process, as their header says it."""
+        return f"{self.role}/{self.settings.instance}"
+
+    @property
+    def folder(self) -> Path:
+        """This process's own folder for local state."""
+        return self.settings.state_dir / "state" / (self.settings.role_instance or self.role)
+
+    async def run_stage(self, handler: Handler) -> None:
+        """Run this role's stage until the process is asked to stop."""
+        runtime, bus = self.settings.runtime, self.settings.bus
+        spec = next(stage for stage in streams.STAGES if stage.stage == self.role)
+        capacity = runtime.concurrency + runtime.fetch_batch
+        stage = Stage(
+            self.role,
+            spec.stream,
+            handler,
+            committer=self.committer,
+            pump=Pump(self.bus, spec.stream, self.role, batch=runtime.fetch_batch, capacity=capacity),
+            writer=self.writer,
+            limits=StageLimits(
+                runtime.concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s
+            ),
+            middleware=(
+                timing,
+                dead_letter(self.committer, max_attempts=runtime.max_attempts),
+                lease(bus.ack_wait_s),
+                deadline(runtime.handler_timeout_s),
+            ),
+        )
+        log.info("stage_ready", role=self.role, instance=self.settings.instance)
+        await stage.run(self.stopping)
+
+    async def connect_packs(self) -> dict[str, dict[str, Any]]:
+        """Open the systems that each pack talks to; by pack, then by target."""
+        return {
+            name: dict(await self.exit.enter_async_context(pack.connect(self.options[name])))
+            for name, pack in self.packs.items()
+        }
+
+
+@asynccontextmanager
+async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
+    """Everything a role needs, opened in order and closed in reverse.
+
+    Raises ``SettingsError`` for wrong settings and ``NotDurableError`` for a bus that may lose records; waits for a
+    bus that is not there yet.
+    """
+    logs.configure(settings.log, role=role, instance=settings.instance)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    packs = load_packs()
+    unknown = set(settings.packs) - set(packs)
+    if unknown:
+        raise SettingsError(f"[packs.{sorted(unknown)[0]}]: no such pack is installed; there are {sorted(packs)}")
+    options = {name: pack.read_options(settings.packs.get(name)) for name, pack in packs.items()}
+    identity = Identity.load(settings.identity_path(role))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exposition.serve(settings.metrics))
+        bus = await _connect(stack, settings, identity, role, stopping)
+        await _require_durable(bus, settings, role)
+        committer = await stack.enter_async_context(committing(bus, batch_max=settings.runtime.batch_max))
+        folder = settings.state_dir / "state" / (settings.role_instance or role)
+        local = await stack.enter_async_context(checkpoint(folder / "checkpoint.db"))
+        await replay_outbox(local, committer)
+        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        watcher = await stack.enter_async_context(TrustWatcher(bucket, settings.root_key()))
+        await stack.enter_async_context(registered(bus, role, settings.instance))
+        yield Process(
+            role=role,
+            settings=settings,
+            identity=identity,
+            bus=bus,
+            committer=committer,
+            journal=Journal(bus, committer),
+            checkpoint=local,
+            trust=watcher.directory,
+            packs=packs,
+            stopping=stopping,
+            exit=stack,
+            options=options,
+        )
+        log.info("process_stopping", role=role)
+
+
+async def _connect(
+    stack: AsyncExitStack, settings: Settings, identity: Identity, role: str, stopping: asyncio.Event
+) -> Bus:
+    url = bus_url(settings)
+    while True:
+        try:
+            return await stack.enter_async_context(
+                connect(
+                    url,
+                    name=f"{role}/{settings.instance}",
+                    options=identity.nats_options(),
+                    connect_timeout_s=settings.bus.connect_timeout_s,
+                    request_timeout_s=settings.bus.request_timeout_s,
+                )
+            )
+        except BusUnavailableError as error:
+            log.warning("bus_not_there_yet", error=str(error))
+            if stopping.is_set():
+                raise
+            await asyncio.sleep(_RETRY_CONNECT_S)
+
+
+async def _require_durable(bus: Bus, settings: Settings, role: str) -> None:
+    stage = next((spec for spec in streams.STAGES if spec.stage == role), None)
+    relaxed = settings.bus.durability == "relaxed"
+    while True:
+        try:
+            faults = await durability.require(
+                bus, stage, replicas=settings.bus.replicas, ack_wait_s=settings.bus.ack_wait_s, relaxed=relaxed
+            )
+        except BusUnavailableError as error:
+            log.warning("durability_not_known_yet", error=str(error))
+            await asyncio.sleep(_RETRY_CONNECT_S)
+            continue
+        except NotDurableError:
+            log.error("bus_not_durable", role=role)
+            raise
+        if faults:
+            log.warning("durability_relaxed", faults=faults)
+        return
+
+
+def bus_url(settings: Settings) -> str:
+    """The bus's address: of the settings, else of the embedded server that runs in the state folder."""
+    if settings.bus.url:
+        return settings.bus.url
+    path = settings.state_dir / "nats" / "port"
+    try:
+        return f"nats://127.0.0.1:{path.read_text(encoding='utf-8').strip()}"
+    except OSError as error:
+        raise SettingsError(
+            f"no bus: set bus.url, or start `workmesh up` with state_dir {settings.state_dir} first"
+        ) from error

@@ -1,0 +1,135 @@
+"""What could not be accepted: kept with the reason and the original bytes, until a person releases it.
+
+The rule: nothing is dropped; an item can be released after mending, and then runs as if it came now.
+"""
+
+import base64
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from mesh import subjects
+from mesh.bus import Bus, StoredMessage
+from mesh.canonical import token
+from mesh.clock import now
+from mesh.errors import WorkmeshError
+from mesh.journal import Committer, Message
+
+
+class Reason(StrEnum):
+    """Why something is in quarantine, as a class to count by."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_TYPE = "unknown_type"
+    CONFLICT = "conflict"
+    DEAD_LETTER = "dead_letter"
+    REFUSED_PERMIT = "refused_permit"
+    REFUSED_WORD = "refused_word"
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """One item: which stage refused what, why, and the original bytes (base64)."""
+
+    stage: str
+    reason: Reason
+    detail: str
+    stream: str
+    subject: str
+    seq: int
+    original: str
+    headers: dict[str, str]
+    attempts: int
+    at: datetime
+    event_id: str = ""
+    event_source: str = ""
+
+    @property
+    def id(self) -> str:
+        """A function of what was refused and by whom, so a redelivery finds its item there."""
+        return item_id(self.stage, self.stream, self.seq)
+
+    @property
+    def data(self) -> bytes:
+        """The original bytes."""
+        return base64.b64decode(self.original)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Quarantined)
+
+
+def item_id(stage: str, stream: str, seq: int) -> str:
+    """The id of the item for this input of this stage."""
+    return token("quarantine", stage, stream, str(seq), bits=80)
+
+
+def quarantined(
+    *,
+    stage: str,
+    reason: Reason,
+    detail: str,
+    stream: str,
+    subject: str,
+    seq: int,
+    data: bytes,
+    headers: dict[str, str] | None = None,
+    attempts: int = 1,
+    event_id: str = "",
+    event_source: str = "",
+) -> Message:
+    """The item as a message for ``QUARANTINE``, created only if absent.
+
+    A second refusal of the same input is the same item: whoever wrote it first stands, so nothing is expected here.
+    """
+    item = Quarantined(
+        stage=stage,
+        reason=reason,
+        detail=detail,
+        stream=stream,
+        subject=subject,
+        seq=seq,
+        original=base64.b64encode(data).decode(),
+        headers=headers or {},
+        attempts=attempts,
+        at=now(),
+        event_id=event_id,
+        event_source=event_source,
+    )
+    return Message(subjects.quarantine(stage, item.id), _encoder.encode(item), expected=None)
+
+
+def decode(message: StoredMessage) -> Quarantined:
+    """The item in a message of ``QUARANTINE``."""
+    return _decoder.decode(message.data)
+
+
+async def waiting(bus: Bus) -> list[Quarantined]:
+    """All items that have not been released, oldest first; a second refusal of one input counts once."""
+    items: dict[str, Quarantined] = {}
+    seq = 1
+    while page := await bus.read(subjects.QUARANTINE, seq, 256):
+        for message in page:
+            if message.subject.startswith("quarantine.released."):
+                items.pop(message.subject.rpartition(".")[2], None)
+            else:
+                item = decode(message)
+                items[item.id] = item
+        seq = page[-1].seq + 1
+    return list(items.values())
+
+
+async def release(committer: Committer, item: Quarantined, *, person: str) -> None:
+    """Give the original to its stage again, as if it came now; on record with the person's name.
+
+    An event goes back onto its own subject; a record of the journal goes to the stage that refused it.
+    """
+    if item.stream == subjects.EVENTS:
+        again = Message(item.subject, item.data, expected=None)
+    elif item.stream == subjects.JOURNAL:
+        again = Message(f"release.{item.stage}.{item.id}.{now():%Y%m%dT%H%M%S%f}", item.data, expected=None)
+    else:
+        raise WorkmeshError(f"quarantined item {item.id} came from {item.stream}, which takes nothing back")
+    await committer.commit([again])
+    note = Message(f"quarantine.released.{item.id}", msgspec.json.encode({"person": person, "at": now()}), None)
+    await committer.commit([note])

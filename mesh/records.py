@@ -1,0 +1,402 @@
+"""The records of the journal: one frozen, tagged struct for each kind, decoded once and matched after (DESIGN 2).
+
+The rule: a record is written once and never changed; new fields need defaults.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+SCHEMA_VERSION = 1
+WHOLE_TASK = "-"
+
+Json = msgspec.Raw
+NULL = msgspec.Raw(b"null")
+EMPTY_OBJECT = msgspec.Raw(b"{}")
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value inside a record."""
+
+
+class Causation(Struct, frozen=True, kw_only=True):
+    """The record or event that led to this one: its stream, subject and sequence there."""
+
+    stream: str
+    subject: str
+    seq: int
+
+
+class Header(Struct, frozen=True, kw_only=True):
+    """What every record carries. ``at`` is aware UTC; ``writer`` is ``role/instance``."""
+
+    task_id: str
+    domain: str
+    causation: Causation
+    writer: str
+    at: datetime
+    traceparent: str = ""
+    v: int = SCHEMA_VERSION
+
+
+class Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of all records; ``step`` is the last token of the subject."""
+
+    header: Header
+
+    @property
+    def kind(self) -> str:
+        """The record's kind, as it stands in the subject."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def token(self) -> str:
+        """The last token of the record's subject: a step, or ``-`` for the whole task."""
+        return WHOLE_TASK
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """The accepted CloudEvent: its attributes, the digest of its content, where and when ``EVENTS`` stored it."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime | None
+    digest: str
+    seq: int
+    accepted_at: datetime
+    subject: str = ""
+
+
+class Context(Record, frozen=True, kw_only=True, tag="context"):
+    """What perception made of an event. ``taint`` holds JSON pointers into ``data`` of text from outside.
+
+    ``after`` is the task that must end before this one acts: the previous task of the same entity (invariant 7).
+    """
+
+    event: Event
+    data: Json
+    entity: str
+    after: str = ""
+    urgency: str = "normal"
+    taint: tuple[str, ...] = ()
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A tool and its arguments, exactly as they will be executed."""
+
+    tool: str
+    args: Json
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One step of a plan. ``needs`` are ids of steps before it; ``optional`` steps may fail without harm."""
+
+    id: str
+    call: Call
+    effect_key: str
+    needs: tuple[str, ...] = ()
+    compensation: Call | None = None
+    optional: bool = False
+
+
+class Citation(Struct, frozen=True, kw_only=True):
+    """A fact that the plan rests on, as it was recalled."""
+
+    fact_id: str
+    version: int
+    scope: str = ""
+    key: str = ""
+    text: str = ""
+    source: str = ""
+    score: float = 0.0
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a read-only tool answered while planning; kept so that a replay needs no credentials."""
+
+    name: str
+    call: Call
+    answer: Json
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What one model call cost, in millionths of a US dollar."""
+
+    model: str
+    tokens_in: int
+    tokens_out: int
+    cost_micro_usd: int
+
+
+class Plan(Record, frozen=True, kw_only=True, tag="plan"):
+    """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why."""
+
+    playbook: str
+    playbook_digest: str
+    digest: str
+    steps: tuple[Step, ...] = ()
+    rationale: str = ""
+    refusal: str = ""
+    citations: tuple[Citation, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    usage: tuple[Usage, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Verdict(StrEnum):
+    """What policy says of a step or a plan."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    NEEDS_APPROVAL = "needs_approval"
+
+
+class Obligation(Struct, frozen=True, kw_only=True):
+    """Something the executor must do with the effect, as the policy's annotation words it."""
+
+    name: str
+    value: str = ""
+
+
+class StepVerdict(Struct, frozen=True, kw_only=True):
+    """The verdict on one step: the policies that determined it, their reasons, the roles that must approve."""
+
+    step: str
+    verdict: Verdict
+    policies: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+
+
+class FactSheet(Struct, frozen=True, kw_only=True):
+    """What the policy information point read of a step, from the canonical system itself.
+
+    ``amount`` is the money that would move, in minor units of ``currency``; ``facts`` is a JSON object.
+    """
+
+    step: str
+    facts: Json
+    amount: int = 0
+    currency: str = "USD"
+
+
+class Phase(StrEnum):
+    """``propose``: the first decision on a plan; ``execute``: the one after approvals, or the lack of them."""
+
+    PROPOSE = "propose"
+    EXECUTE = "execute"
+
+
+class Decision(Record, frozen=True, kw_only=True, tag="decision"):
+    """One decision on a whole plan. ``signed`` is a DSSE envelope over a ``Permit``; the rest explains it."""
+
+    phase: Phase
+    verdict: Verdict
+    plan_digest: str
+    bundle: str
+    steps: tuple[StepVerdict, ...]
+    sheets: tuple[FactSheet, ...] = ()
+    reason: str = ""
+    approve_by: datetime | None = None
+    signed: Json = NULL
+
+    @property
+    def token(self) -> str:
+        """The first decision is of the whole task; the one after approvals stands beside it."""
+        return WHOLE_TASK if self.phase is Phase.PROPOSE else str(self.phase)
+
+
+class Permit(Struct, frozen=True, kw_only=True):
+    """The payload that policy signs and the executor checks; only ``allow`` permits anything."""
+
+    id: str
+    task_id: str
+    domain: str
+    plan_digest: str
+    verdict: Verdict
+    steps: tuple[str, ...]
+    bundle: str
+    approved_by: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+    obligations: tuple[Obligation, ...] = ()
+
+
+class Purpose(StrEnum):
+    """What a person's word is about: a plan that waits, or an effect in doubt."""
+
+    PLAN = "plan"
+    IN_DOUBT = "in_doubt"
+
+
+class Word(StrEnum):
+    """A person's word. ``happened`` and ``not_happened`` settle an effect in doubt."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    HAPPENED = "happened"
+    NOT_HAPPENED = "not_happened"
+
+
+class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload that a person signs: bound to one task, one plan digest, one purpose, with a nonce and an end."""
+
+    task_id: str
+    plan_digest: str
+    purpose: Purpose
+    word: Word
+    role: str
+    person: str
+    nonce: str
+    at: datetime
+    expires_at: datetime
+    step: str = ""
+    comment: str = ""
+
+
+class Approval(Record, frozen=True, kw_only=True, tag="approval"):
+    """A person's word, as policy accepted it. ``signed`` is the DSSE envelope of that person's own key."""
+
+    statement: Statement
+    signed: Json
+
+    @property
+    def token(self) -> str:
+        """One word a role for a plan; one word for an effect in doubt."""
+        said = self.statement
+        return said.role if said.purpose is Purpose.PLAN else f"{said.step}~resolve"
+
+
+class Effect(Record, frozen=True, kw_only=True, tag="effect"):
+    """A call is about to be dispatched; committed before it. ``call_by`` ends the right to dispatch (the fence).
+
+    A ``withdrawn`` effect says that the epoch before it was certainly not sent.
+    """
+
+    step: str
+    tool: str
+    key: str
+    epoch: int
+    executor: str
+    call_by: datetime
+    permit: str
+    withdrawn: bool = False
+
+    @property
+    def token(self) -> str:
+        """The step, or ``<step>~undo`` for its compensation."""
+        return self.step
+
+
+class ResultStatus(StrEnum):
+    """How a call ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+
+
+class Result(Record, frozen=True, kw_only=True, tag="result"):
+    """What the tool answered. ``recovered`` says how a result was found after a crash."""
+
+    step: str
+    tool: str
+    key: str
+    epoch: int
+    status: ResultStatus
+    output: Json = NULL
+    error: str = ""
+    code: str = ""
+    attempts: int = 1
+    duration_ms: float = 0.0
+    recovered: str = ""
+
+    @property
+    def token(self) -> str:
+        """The step, or ``<step>~undo`` for its compensation."""
+        return self.step
+
+
+class OutcomeStatus(StrEnum):
+    """How a task ended."""
+
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    DENIED = "denied"
+    FAILED = "failed"
+    COMPENSATED = "compensated"
+    EXPIRED = "expired"
+
+
+class StageTime(Struct, frozen=True, kw_only=True):
+    """Milliseconds from the event's acceptance until this stage's record."""
+
+    stage: str
+    ms: float
+
+
+class Outcome(Record, frozen=True, kw_only=True, tag="outcome"):
+    """How the task ended; there is exactly one. ``amount`` is the money moved, in minor units."""
+
+    status: OutcomeStatus
+    reason: str = ""
+    playbook: str = ""
+    tools: tuple[str, ...] = ()
+    amount: int = 0
+    currency: str = "USD"
+    times: tuple[StageTime, ...] = ()
+
+
+class Lesson(Record, frozen=True, kw_only=True, tag="lesson"):
+    """What was learned, and from which record (the causation). A ``correction`` is a person's words."""
+
+    name: str
+    playbook: str
+    status: str
+    tools: tuple[str, ...] = ()
+    correction: str = ""
+    person: str = ""
+
+    @property
+    def token(self) -> str:
+        """``-`` for the task's own lesson; a name of its own for each correction."""
+        return self.name
+
+
+AnyRecord = Context | Plan | Decision | Approval | Effect | Result | Outcome | Lesson
+
+_decoder = msgspec.json.Decoder(AnyRecord)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(record: Record) -> bytes:
+    """The record as JSON bytes."""
+    return _encoder.encode(record)
+
+
+def decode(data: bytes) -> AnyRecord:
+    """The record in these bytes.
+
+    Raises ``msgspec.ValidationError`` (or its base ``DecodeError``) when they are not one that this version knows.
+    """
+    record: AnyRecord = _decoder.decode(data)
+    if record.header.v > SCHEMA_VERSION:
+        raise msgspec.ValidationError(
+            f"schema version {record.header.v} is newer than {SCHEMA_VERSION}: upgrade this process first"
+        )
+    return record
+
+
+def same_intent(ours: AnyRecord, theirs: AnyRecord) -> bool:
+    """Whether two records under one subject say the same, whoever wrote them and whenever."""
+    if type(ours) is not type(theirs):
+        return False
+    return _content(ours) == _content(theirs)
+
+
+def _content(record: AnyRecord) -> AnyRecord:
+    header = msgspec.structs.replace(record.header, writer="", at=datetime.min, traceparent="")
+    return msgspec.structs.replace(record, header=header)

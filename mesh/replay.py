@@ -1,0 +1,63 @@
+"""Replay: planner and policy run again from the journal with effects off; what would differ is said.
+
+The rule: a replay has what the journal holds and nothing else: no credentials, no tools, no executor.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import msgspec
+
+from mesh.canonical import canonical_json
+from mesh.journal import Stored
+
+GROUP = "workmesh.replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A task's records, and the policy bundles (as published) to decide under, recorded ones first."""
+
+    items: Sequence[Stored]
+    bundles: Sequence[msgspec.Raw] = ()
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One value that a replay makes otherwise than the record says."""
+
+    stage: str
+    field: str
+    recorded: msgspec.Raw
+    replayed: msgspec.Raw
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stage made again: how many records, and what differs."""
+
+    stage: str
+    records: int
+    differences: tuple[Difference, ...] = ()
+
+
+Replay = Callable[[Recorded], Replayed]
+
+
+def load_replays() -> dict[str, Replay]:
+    """The stages that can be replayed, in the order of the flow."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    order = ["planner", "policy", *sorted(found.keys() - {"planner", "policy"})]
+    return {name: found[name].load() for name in order if name in found}
+
+
+def compare(stage: str, recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """The fields whose canonical JSON differs."""
+    found = []
+    for field, value in recorded.items():
+        before, after = canonical_json(value), canonical_json(replayed[field])
+        if before != after:
+            found.append(
+                Difference(stage=stage, field=field, recorded=msgspec.Raw(before), replayed=msgspec.Raw(after))
+            )
+    return tuple(found)

@@ -1,0 +1,239 @@
+"""The settings of every process: defaults here, a TOML file over them, the environment over both.
+
+The rule: nothing unknown is passed over; a wrong key or value is refused by name, with the nearest right one.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from mesh.errors import SettingsError
+from mesh.identity import is_public_key
+from mesh.records import Json
+from mesh.redaction import redact
+
+PREFIX = "WORKMESH_"
+CONFIG_VARIABLE = "WORKMESH_CONFIG"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+Age = Annotated[float, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=-1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+DAY_S = 86_400.0
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the sections."""
+
+
+class BusSettings(_Section, frozen=True):
+    """The bus. ``url`` "" is the embedded server; ``identity`` "" is ``<state_dir>/keys/<role>.nk``.
+
+    Ages are in seconds, 0 keeps for ever; ``*_max_bytes`` -1 sets no limit.
+    """
+
+    url: str = ""
+    identity: str = ""
+    durability: Literal["strict", "relaxed"] = "strict"
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    connect_timeout_s: Seconds = 5.0
+    request_timeout_s: Seconds = 3.0
+    ack_wait_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 5.0  # the time to recover from a killed process
+    max_ack_pending: Count = 4096  # 16 fetches of 256: never the limit at 64 in flight
+    max_file_store_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # embedded server; 0 = what the disk has
+    events_max_age_s: Age = 90 * DAY_S
+    journal_max_age_s: Age = 0.0  # the journal is the record of every decision: kept until somebody decides
+    quarantine_max_age_s: Age = 0.0  # nothing that waits for a person expires (invariant 6)
+    memory_max_age_s: Age = 0.0
+    audit_max_age_s: Age = 0.0
+    events_max_bytes: Size = -1
+    journal_max_bytes: Size = -1
+    quarantine_max_bytes: Size = -1
+    memory_max_bytes: Size = -1
+    audit_max_bytes: Size = -1
+
+
+class RuntimeSettings(_Section, frozen=True):
+    """A stage's runtime: how much at once, how long, how often again."""
+
+    concurrency: Count = 64  # DESIGN 4: 64 in flight reach the knee of the bus
+    fetch_batch: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 256  # DESIGN 4: refills of 256 to 500
+    batch_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = (
+        256  # DESIGN 4: 256 records in 3 to 4 ms; 1,000 is NATS's limit
+    )
+    drain_timeout_s: Seconds = 10.0
+    handler_timeout_s: Seconds = 30.0
+    max_attempts: Count = 20
+    nak_delay_s: Seconds = 0.2  # doubles with each attempt
+    nak_delay_max_s: Seconds = 5.0
+
+
+class PolicySettings(_Section, frozen=True):
+    """policy_service: how long a permit and a request for approval stand, and where its bundle is built from."""
+
+    permit_ttl_s: Seconds = 3600.0  # an executor that is away for less costs nothing
+    approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
+    bundle_dir: str = ""  # "" = the policies of the packs
+
+
+class MetricsSettings(_Section, frozen=True):
+    """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=-1, le=65_535)] = 0
+
+
+class LogSettings(_Section, frozen=True):
+    """The log on stderr: ``auto`` is console on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(_Section, frozen=True):
+    """All settings. ``packs`` holds each pack's options as JSON, checked by the pack against its own struct."""
+
+    state_dir: Path = Path(".workmesh")
+    role_instance: str = ""  # "" = host name and process id
+    trust_root: str = ""  # "" = read from <state_dir>/trust_root
+    bus: BusSettings = BusSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    policy: PolicySettings = PolicySettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    packs: dict[str, Json] = {}
+
+    @property
+    def instance(self) -> str:
+        """What tells this process from its copies; one subject token."""
+        return self.role_instance or f"{os.uname().nodename.partition('.')[0]}-{os.getpid()}"
+
+    def identity_path(self, role: str) -> Path:
+        """Where the identity of a process of this role is."""
+        return Path(self.bus.identity) if self.bus.identity else self.state_dir / "keys" / f"{role}.nk"
+
+    def root_key(self) -> str:
+        """The public key of the trust root; raises ``SettingsError`` when there is none."""
+        path = self.state_dir / "trust_root"
+        try:
+            key = self.trust_root or path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"no trust root: set trust_root, or put the root's public key in {path}") from error
+        if not is_public_key(key):
+            raise SettingsError(f"the trust root {key!r} is not a public key ('U...', 56 characters)")
+        return key
+
+
+def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """The settings of ``path`` (or of the file that ``WORKMESH_CONFIG`` names) under the environment.
+
+    A variable is ``WORKMESH_<KEY>`` or ``WORKMESH_<SECTION>__<KEY>``, its value plain text or JSON; packs are
+    ``WORKMESH_PACKS__<PACK>__<KEY>``. Raises ``SettingsError`` naming the key and what was expected.
+    """
+    env = os.environ if env is None else env
+    if path is None and env.get(CONFIG_VARIABLE):
+        path = Path(env[CONFIG_VARIABLE])
+    values = _read_file(path) if path else {}
+    _refuse_unknown(values, str(path))
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            _set(values, name, env[name])
+    packs = values.get("packs")
+    if isinstance(packs, dict):
+        values["packs"] = {name: _raw(name, options) for name, options in packs.items()}
+    try:
+        return msgspec.convert(values, Settings, dec_hook=_from_text)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise SettingsError(f"setting {where.rstrip('`') or '?'}: {what} (from {path or 'the environment'})") from error
+
+
+def redacted(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values for showing, secrets hidden."""
+    plain: dict[str, Any] = redact(msgspec.to_builtins(settings, enc_hook=_to_plain))
+    return plain
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the settings {path} are no TOML: {error}") from error
+
+
+def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
+    for key, value in values.items():
+        field = _field(Settings, key, key, source)
+        if _is_section(field.type) and isinstance(value, dict):
+            for inner in value:
+                _field(field.type, inner, f"{key}.{inner}", source)
+
+
+def _set(values: dict[str, Any], variable: str, text: str) -> None:
+    """Put one variable of the environment where it belongs."""
+    parts = [part.lower() for part in variable.removeprefix(PREFIX).split("__")]
+    field = _field(Settings, parts[0], ".".join(parts), variable)
+    if parts[0] == "packs" and len(parts) == 3:
+        options = values.setdefault("packs", {}).setdefault(parts[1], {})
+        options[parts[2]] = _plain_or_json(text)
+    elif _is_section(field.type) and len(parts) == 2:
+        kind = _field(field.type, parts[1], ".".join(parts), variable).type
+        values.setdefault(parts[0], {})[parts[1]] = _typed(text, kind, variable)
+    elif len(parts) == 1 and field.type in (str, Path):
+        values[parts[0]] = text
+    else:
+        raise SettingsError(f"{variable} names no single setting: use {PREFIX}<SECTION>__<KEY>")
+
+
+def _typed(text: str, kind: Any, variable: str) -> Any:
+    value = _plain_or_json(text) if text.startswith('"') else text
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, kind, strict=False))
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{variable}={text!r}: {error}") from error
+
+
+def _plain_or_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _field(model: type[msgspec.Struct], key: str, where: str, source: str) -> msgspec.structs.FieldInfo:
+    fields = {field.name: field for field in msgspec.structs.fields(model)}
+    if key in fields:
+        return fields[key]
+    close = difflib.get_close_matches(key, fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
+    raise SettingsError(f"unknown setting {where} in {source}: {hint}")
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, _Section)
+
+
+def _raw(pack: str, options: Any) -> Json:
+    if not isinstance(options, dict):
+        raise SettingsError(f"setting packs.{pack}: expected a table of options")
+    return msgspec.Raw(msgspec.json.encode(options))
+
+
+def _from_text(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    raise NotImplementedError(f"{kind} from {type(value).__name__}")
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.decode(value)
+    return str(value)

@@ -1,0 +1,152 @@
+"""The streams, buckets and durable consumers that the mesh stands on, and how they come to be.
+
+The rule: what exists is never loosened in silence; ``ensure`` creates what is missing and updates what may change.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mesh import subjects
+from mesh.bus import Bus
+from mesh.errors import NotDurableError
+
+_NANO = 1_000_000_000
+# A batch of 256 records of at most 64 KiB stays under the server's payload limit record by record.
+MAX_RECORD_BYTES = 512 * 1024
+_NOT_FOUND = {10014, 10059}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A stream: limits retention, on file, with atomic batches and direct gets."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age_s: float = 0.0
+    max_bytes: int = -1
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The stream's configuration for the JetStream API. ``discard: new`` refuses rather than forgets."""
+        return {
+            "name": self.name,
+            "subjects": list(self.subjects),
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "max_age": int(self.max_age_s * _NANO),
+            "max_bytes": self.max_bytes,
+            "max_msg_size": MAX_RECORD_BYTES,
+            "num_replicas": replicas,
+            "allow_direct": True,
+            "allow_atomic": True,
+            "deny_delete": True,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """A KV bucket; ``ttl_s`` 0 keeps values for ever."""
+
+    name: str
+    ttl_s: float = 0.0
+    history: int = 5
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The configuration of the stream behind the bucket (NATS ADR-8)."""
+        return {
+            "name": f"KV_{self.name}",
+            "subjects": [f"$KV.{self.name}.>"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "max_age": int(self.ttl_s * _NANO),
+            "max_msgs_per_subject": self.history,
+            "num_replicas": replicas,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "deny_delete": True,
+            "duplicate_window": int(min(self.ttl_s, 120) * _NANO) if self.ttl_s else 0,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """The durable consumer of a stage; copies of the stage share it."""
+
+    stage: str
+    stream: str
+    filters: tuple[str, ...]
+
+    def config(self, *, ack_wait_s: float, max_ack_pending: int, replicas: int) -> dict[str, Any]:
+        """The consumer's configuration. Without ``backoff``, which would override ``ack_wait``."""
+        return {
+            "durable_name": self.stage,
+            "filter_subjects": list(self.filters),
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(ack_wait_s * _NANO),
+            "max_deliver": -1,
+            "max_ack_pending": max_ack_pending,
+            "replay_policy": "instant",
+            "num_replicas": replicas,
+        }
+
+
+def _stage(name: str, *filters: str) -> ConsumerSpec:
+    return ConsumerSpec(name, subjects.JOURNAL, (*filters, subjects.released(name)))
+
+
+STAGES = (
+    ConsumerSpec("perception", subjects.EVENTS, ("event.>",)),
+    _stage("planner", subjects.kind("context")),
+    _stage("policy", subjects.kind("plan")),
+    _stage("executor", subjects.kind("decision"), subjects.kind("approval")),
+    _stage("learner", subjects.kind("outcome")),
+)
+
+BUCKETS = (
+    BucketSpec(subjects.POLICY_BUCKET),
+    BucketSpec(subjects.TRUST_BUCKET),
+    BucketSpec(subjects.WORKING_BUCKET, ttl_s=3600),
+    BucketSpec(subjects.SESSION_BUCKET, ttl_s=86400),
+    BucketSpec(subjects.REGISTRY_BUCKET, ttl_s=30, history=1),
+)
+
+STREAM_NAMES = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
+
+
+def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[StreamSpec, ...]:
+    """The five streams with the ages (seconds; 0 is for ever) and sizes (bytes; -1 is no limit) of the settings."""
+    return tuple(
+        StreamSpec(name, tuple(subjects.heads(name)), ages_s.get(name, 0.0), max_bytes.get(name, -1))
+        for name in STREAM_NAMES
+    )
+
+
+async def ensure(
+    bus: Bus, streams: Iterable[StreamSpec], *, replicas: int, ack_wait_s: float, max_ack_pending: int
+) -> None:
+    """Create or update streams, buckets and durable consumers; raises ``NotDurableError`` with the server's reason."""
+    for spec in streams:
+        await _ensure_stream(bus, spec.config(replicas))
+    for bucket in BUCKETS:
+        await _ensure_stream(bus, bucket.config(replicas))
+    for stage in STAGES:
+        config = stage.config(ack_wait_s=ack_wait_s, max_ack_pending=max_ack_pending, replicas=replicas)
+        request = {"stream_name": stage.stream, "config": config}
+        answer = await bus.api(f"CONSUMER.DURABLE.CREATE.{stage.stream}.{stage.stage}", request)
+        _check(answer, f"consumer {stage.stage} of {stage.stream}")
+
+
+async def _ensure_stream(bus: Bus, config: dict[str, Any]) -> None:
+    answer = await bus.api(f"STREAM.UPDATE.{config['name']}", config)
+    if answer.get("error", {}).get("err_code") in _NOT_FOUND:
+        answer = await bus.api(f"STREAM.CREATE.{config['name']}", config)
+    _check(answer, f"stream {config['name']}")
+
+
+def _check(answer: dict[str, Any], what: str) -> None:
+    if error := answer.get("error"):
+        raise NotDurableError(f"the bus did not take {what}: {error.get('description')} ({error.get('err_code')})")

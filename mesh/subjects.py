@@ -1,0 +1,104 @@
+"""The names on the bus: streams, subjects, buckets, durable consumers. Everything that is a name is made here."""
+
+import re
+from typing import Final
+
+from mesh.records import AnyRecord
+
+EVENTS: Final = "EVENTS"
+JOURNAL: Final = "JOURNAL"
+QUARANTINE: Final = "QUARANTINE"
+MEMORY: Final = "MEMORY"
+AUDIT: Final = "AUDIT"
+
+POLICY_BUCKET: Final = "POLICY"
+TRUST_BUCKET: Final = "TRUST"
+WORKING_BUCKET: Final = "WORKING"
+SESSION_BUCKET: Final = "SESSION"
+REGISTRY_BUCKET: Final = "REGISTRY"
+
+KINDS: Final = ("context", "plan", "decision", "approval", "effect", "result", "outcome", "lesson")
+
+_TOKEN = re.compile(r"[A-Za-z0-9_\-~=]{1,64}")
+_TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
+
+UNREADABLE_EVENT: Final = "event.unreadable.-"
+
+
+_STREAMS: Final = {
+    "event": EVENTS,
+    "task": JOURNAL,
+    "release": JOURNAL,
+    "quarantine": QUARANTINE,
+    "fact": MEMORY,
+    "audit": AUDIT,
+}
+
+
+def stream_of(subject: str) -> str:
+    """The stream that holds a subject; raises ``ValueError`` for one that no stream holds."""
+    try:
+        return _STREAMS[subject.partition(".")[0]]
+    except KeyError:
+        raise ValueError(f"no stream holds {subject}") from None
+
+
+def heads(stream: str) -> list[str]:
+    """The subject filters of a stream."""
+    return [f"{head}.>" for head, name in _STREAMS.items() if name == stream]
+
+
+def event(event_type: str) -> str:
+    """``event.<domain>.<type>`` of a CloudEvents type such as ``retail.return.requested``.
+
+    A type that cannot be a subject goes to ``event.unreadable.-``, from where perception quarantines it.
+    """
+    return f"event.{event_type}" if _TYPE.fullmatch(event_type) else UNREADABLE_EVENT
+
+
+def domain_of(event_type: str) -> str:
+    """The domain: the first token of the event's type."""
+    return event_type.partition(".")[0]
+
+
+def record(kind: str, domain: str, task_id: str, step: str) -> str:
+    """``task.<kind>.<domain>.<task_id>.<step>``; raises ``ValueError`` when a part is not one subject token."""
+    for part in (kind, domain, task_id, step):
+        if not _TOKEN.fullmatch(part):
+            raise ValueError(f"{part!r} cannot be one token of a subject: use A-Z a-z 0-9 _ - ~ =, at most 64")
+    return f"task.{kind}.{domain}.{task_id}.{step}"
+
+
+def of(item: AnyRecord) -> str:
+    """The subject that this record is written to."""
+    return record(item.kind, item.header.domain, item.header.task_id, item.token)
+
+
+def whole_task(task_id: str, domain: str = "*") -> str:
+    """The filter that matches all records of a task."""
+    return f"task.*.{domain}.{task_id}.*"
+
+
+def kind(name: str) -> str:
+    """The filter that matches all records of one kind."""
+    return f"task.{name}.>"
+
+
+def released(stage: str) -> str:
+    """The filter of inputs that a person released to this stage after mending."""
+    return f"release.{stage}.>"
+
+
+def quarantine(stage: str, item_id: str) -> str:
+    """Where a stage puts what it could not accept."""
+    return f"quarantine.{stage}.{item_id}"
+
+
+def fact(scope_token: str, fact_id: str) -> str:
+    """Where the events of one fact stand."""
+    return f"fact.{scope_token}.{fact_id}"
+
+
+def service(name: str, verb: str) -> str:
+    """The request subject of a service's verb, such as ``svc.memory.recall``."""
+    return f"svc.{name}.{verb}"

@@ -1,0 +1,125 @@
+"""Runs tools: the breaker and the limit of their target, their time-out, and the retries that are known to be safe.
+
+The rule: a call whose fate is unknown is never simply made again; it raises ``UncertainError`` to who asked.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import tenacity
+
+from mesh import metrics
+from mesh.breaker import Breaker
+from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
+from mesh.records import Json
+from mesh.tools import Recovery, Tool, ToolCall
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Toolbox:
+    """The tools of the packs in this process, with one breaker a target and one limit a tool."""
+
+    def __init__(self, tools: Mapping[str, Tool], systems: Mapping[str, Any]) -> None:
+        self._tools = dict(tools)
+        self._systems = systems
+        self._breakers = {tool.target: Breaker(tool.target) for tool in tools.values()}
+        self._limits = {tool.name: asyncio.Semaphore(tool.concurrency) for tool in tools.values()}
+
+    def find(self, name: str) -> Tool:
+        """The tool of this name; raises ``ToolRefusedError`` when no pack in this process has it."""
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise ToolRefusedError("unknown_tool", f"no installed pack has a tool named {name}") from None
+
+    def check(self, tool: Tool) -> None:
+        """Raises ``NotSentError`` while the breaker of the tool's target is open."""
+        breaker = self._breakers[tool.target]
+        breaker.check()
+        breaker.released()
+
+    async def call(self, tool: Tool, args: Json, *, key: str, epoch: int, call_by: float, trace: str = "") -> Json:
+        """The tool's answer as JSON.
+
+        Retries within ``call_by`` (Unix seconds) what certainly was not sent, and for idempotent tools also what is
+        uncertain, with the same key. Raises ``NotSentError``, ``UncertainError`` or ``ToolRefusedError``.
+        """
+        parsed = self._parse(tool, args)
+        call = ToolCall(key, epoch, call_by, trace, self._systems.get(tool.target))
+        safe: tuple[type[ToolError], ...] = (NotSentError,)
+        if tool.recovery is Recovery.IDEMPOTENT or tool.read_only:
+            safe = (NotSentError, UncertainError)
+        uncertain = False
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(safe),
+            stop=tenacity.stop_after_attempt(tool.retry.attempts),
+            wait=tenacity.wait_exponential_jitter(initial=tool.retry.first_delay_s, max=tool.retry.max_delay_s),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    return await self._once(tool, parsed, call)
+                except UncertainError:
+                    uncertain = True
+                    raise
+                except NotSentError as error:
+                    if uncertain:
+                        # An earlier attempt of this dispatch may have arrived: the dispatch as a whole may have too.
+                        raise UncertainError(str(error)) from error
+                    raise
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    async def verify(self, tool: Tool, args: Json, *, key: str, epoch: int, trace: str = "") -> Json | None:
+        """What the target says of this key: the answer it gave, or ``None`` when the key never took effect."""
+        if tool.verify is None:
+            raise ToolRefusedError("not_verifiable", f"tool {tool.name} has no verify function")
+        breaker = self._breakers[tool.target]
+        breaker.check()
+        call = ToolCall(key, epoch, time.time() + tool.timeout_s, trace, self._systems.get(tool.target))
+        try:
+            async with asyncio.timeout(tool.timeout_s):
+                answer = await tool.verify(self._parse(tool, args), call)
+        except (ToolError, TimeoutError) as error:
+            breaker.failed()
+            raise NotSentError(f"{tool.target} cannot be asked about {key}: {error or 'no answer in time'}") from error
+        breaker.succeeded()
+        return None if answer is None else Json(_encode(answer))
+
+    async def _once(self, tool: Tool, args: msgspec.Struct, call: ToolCall) -> Json:
+        async with self._limits[tool.name]:
+            left = call.call_by - time.time()
+            if left <= 0 and not tool.read_only:
+                raise NotSentError(f"the time to call {tool.name} for {call.key} is over")
+            breaker = self._breakers[tool.target]
+            breaker.check()
+            started = time.perf_counter()
+            try:
+                async with asyncio.timeout(tool.timeout_s):
+                    answer = await tool.run(args, call)
+            except ToolRefusedError:
+                breaker.succeeded()
+                raise
+            except ToolError:
+                breaker.failed()
+                raise
+            except TimeoutError as error:
+                breaker.failed()
+                raise UncertainError(f"{tool.name} did not answer within {tool.timeout_s:g} s") from error
+            except asyncio.CancelledError:
+                breaker.released()
+                raise
+            finally:
+                metrics.TOOL_SECONDS.labels(tool=tool.name).observe(time.perf_counter() - started)
+            breaker.succeeded()
+            return Json(_encode(answer))
+
+    @staticmethod
+    def _parse(tool: Tool, args: Json) -> msgspec.Struct:
+        try:
+            return tool.parse(args)
+        except msgspec.ValidationError as error:
+            raise ToolRefusedError("invalid_arguments", f"{tool.name}: {error}") from error

@@ -1,0 +1,1 @@
+"""The policy service: decides on plans with Cedar policies, collects approvals, signs what it permits."""

@@ -1,0 +1,132 @@
+"""The command line of policy bundles: ``policy check`` and ``policy test``. Exit 0 done, 1 failed, 2 wrong use."""
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mesh.errors import SettingsError
+from mesh.pack import load_packs
+from mesh.records import Struct
+from policy_service.bundle import Bundle, BundleContents, BundleError
+from policy_service.cases import CaseResult, read_cases, run_cases, uncovered
+
+
+class CheckReport(Struct, frozen=True, kw_only=True):
+    """What ``policy check --json`` prints."""
+
+    ok: bool
+    domain: str
+    digest: str = ""
+    policies: tuple[str, ...] = ()
+    cases: int = 0
+    error: str = ""
+
+
+class TestReport(Struct, frozen=True, kw_only=True):
+    """What ``policy test --json`` prints."""
+
+    ok: bool
+    domain: str
+    digest: str = ""
+    results: tuple[CaseResult, ...] = ()
+    uncovered: tuple[str, ...] = ()
+    error: str = ""
+
+
+@click.group()
+def policy() -> None:
+    """Check, test and manage policy bundles."""
+
+
+@policy.command()
+@click.argument("source", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check(source: str, as_json: bool) -> None:
+    """Compile the bundle in DIR (a folder, or the name of a pack): syntax, schema, ids, annotations, cases."""
+    folder, domain = _locate(source)
+    try:
+        bundle = Bundle.load(BundleContents.read(folder, domain))
+        report = CheckReport(
+            ok=True,
+            domain=domain,
+            digest=bundle.digest,
+            policies=tuple(sorted(bundle.policies)),
+            cases=len(read_cases(bundle.contents)),
+        )
+    except BundleError as error:
+        report = CheckReport(ok=False, domain=domain, error=str(error))
+    if as_json:
+        _print_json(report)
+    elif report.ok:
+        click.echo(f"{domain}: {len(report.policies)} policies, {report.cases} cases, {report.digest}")
+    else:
+        click.echo(report.error, err=True)
+    _exit(report.ok)
+
+
+@policy.command()
+@click.argument("source", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--require-coverage", is_flag=True, help="Fail when a policy determines no case.")
+def test(source: str, as_json: bool, require_coverage: bool) -> None:
+    """Run the cases of the bundle in DIR (a folder, or the name of a pack)."""
+    folder, domain = _locate(source)
+    try:
+        bundle = Bundle.load(BundleContents.read(folder, domain))
+        results = run_cases(bundle)
+        missing = uncovered(bundle, results)
+        passed = bool(results) and all(result.passed for result in results)
+        ok = passed and not (require_coverage and missing)
+        report = TestReport(ok=ok, domain=domain, digest=bundle.digest, results=tuple(results), uncovered=missing)
+    except BundleError as error:
+        report = TestReport(ok=False, domain=domain, error=str(error))
+    if as_json:
+        _print_json(report)
+    elif report.error:
+        click.echo(report.error, err=True)
+    else:
+        _print_table(report)
+    _exit(report.ok)
+
+
+def _locate(source: str) -> tuple[Path, str]:
+    """The folder and the domain that DIR means."""
+    folder = Path(source)
+    if folder.is_dir():
+        resolved = folder.resolve()
+        return folder, resolved.parent.name if resolved.name == "policies" else resolved.name
+    try:
+        return load_packs((source,))[source].policies, source
+    except SettingsError as error:
+        raise click.UsageError(f"{source} is no folder, and {error}") from error
+
+
+def _print_json(report: CheckReport | TestReport) -> None:
+    click.echo(msgspec.json.encode(report))
+
+
+def _print_table(report: TestReport) -> None:
+    console = Console()
+    table = Table("", "file", "case", "verdict", "policies", "problem", title=f"policies of {escape(report.domain)}")
+    for result in report.results:
+        mark = "[green]ok[/green]" if result.passed else "[red]no[/red]"
+        verdict = result.verdict
+        policies, problems = ", ".join(verdict.policies), "; ".join(result.problems)
+        columns = (result.file.removeprefix("cases/"), result.case, verdict.verdict, policies, problems)
+        table.add_row(mark, *(escape(column) for column in columns))
+    console.print(table)
+    failed = sum(not result.passed for result in report.results)
+    console.print(f"{len(report.results)} cases, {failed} failed, {len(report.uncovered)} policies without a case")
+    if not report.results:
+        console.print("no cases: add cases/*.yaml")
+    if report.uncovered:
+        console.print(f"no case is determined by: {escape(', '.join(report.uncovered))}")
+
+
+def _exit(ok: bool) -> None:
+    if not ok:
+        raise SystemExit(1)

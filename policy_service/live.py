@@ -1,0 +1,32 @@
+"""The bundles in force, compiled once for each digest."""
+
+from mesh.activation import Activations
+from mesh.errors import SignatureError
+from policy_service.bundle import Bundle, BundleContents
+
+_KEPT = 16
+
+
+class LiveBundles:
+    """Compiled bundles by digest; the one in force is asked for at each decision and found in the cache."""
+
+    def __init__(self, activations: Activations) -> None:
+        self._activations = activations
+        self._compiled: dict[str, Bundle] = {}
+
+    async def current(self, domain: str) -> Bundle:
+        """The bundle in force in a domain."""
+        activation = await self._activations.current(domain)
+        return await self.by_digest(domain, activation.digest)
+
+    async def by_digest(self, domain: str, digest: str) -> Bundle:
+        """The bundle of this digest; raises ``SignatureError`` when its contents are not what the digest says."""
+        bundle = self._compiled.get(digest)
+        if bundle is None:
+            contents = await self._activations.contents(domain, digest, BundleContents)
+            if contents.digest != digest or contents.domain != domain:
+                raise SignatureError(f"the bundle {digest} of {domain} holds other contents: {contents.digest}")
+            bundle = self._compiled[digest] = Bundle.load(contents)
+            while len(self._compiled) > _KEPT:
+                self._compiled.pop(next(iter(self._compiled)))
+        return bundle

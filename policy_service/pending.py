@@ -1,0 +1,108 @@
+"""What waits for a person: a projection of the journal, so that it survives any kill and can be rebuilt."""
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from mesh import metrics, records, subjects
+from mesh.approvals import Waiting
+from mesh.bus import Bus, StoredMessage
+from mesh.checkpoint import open_database
+from mesh.projection import Projection
+from mesh.records import Decision, Phase, Purpose, Result, ResultStatus, Verdict
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS waiting (
+    task_id TEXT, purpose TEXT, step TEXT, seq INTEGER NOT NULL, until REAL, data BLOB NOT NULL,
+    PRIMARY KEY (task_id, purpose, step)
+) WITHOUT ROWID;
+"""
+
+
+class Pending:
+    """Follows decisions and results, and lists what waits.
+
+    A plan waits from its first decision to the second, an effect in doubt from that result to the next: each is told
+    by one kind of record alone, so the order in which the two kinds are read does not matter.
+    """
+
+    def __init__(self, bus: Bus, path: Path) -> None:
+        self._database = open_database(path, _SCHEMA)
+        self.projections = tuple(
+            Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply)
+            for kind in ("decision", "result")
+        )
+
+    def waiting(self) -> list[Waiting]:
+        """All that waits, longest first."""
+        rows = self._database.execute("SELECT data FROM waiting ORDER BY seq")
+        return [msgspec.json.decode(data, type=Waiting) for (data,) in rows]
+
+    def expired(self, at: datetime) -> list[str]:
+        """Tasks whose time for approval is over."""
+        rows = self._database.execute("SELECT task_id FROM waiting WHERE until < ?", (at.timestamp(),))
+        return [task for (task,) in rows]
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
+        task_id = message.subject.split(".")[3]
+        try:
+            record = records.decode(message.data)
+        except ValueError:
+            return  # a corrupt record is dead-lettered by its stage; here nothing waits because of it
+        match record:
+            case Decision(phase=Phase.PROPOSE, verdict=Verdict.NEEDS_APPROVAL):
+                self._add(database, task_id, message.seq, _of_decision(record), "")
+            case Decision(phase=Phase.EXECUTE):
+                self._settle(database, task_id, Purpose.PLAN, "")
+            case Result(status=ResultStatus.IN_DOUBT):
+                self._add(database, task_id, message.seq, _of_doubt(record), record.step)
+            case Result():
+                self._settle(database, task_id, Purpose.IN_DOUBT, record.step)
+        metrics.APPROVALS_WAITING.set(database.execute("SELECT count(*) FROM waiting").fetchone()[0])
+
+    @staticmethod
+    def _add(database: sqlite3.Connection, task_id: str, seq: int, item: Waiting, step: str) -> None:
+        until = item.until.timestamp() if item.until else None
+        database.execute(
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)",
+            (task_id, item.purpose, step, seq, until, msgspec.json.encode(item)),
+        )
+
+    @staticmethod
+    def _settle(database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str) -> None:
+        key = (task_id, purpose, step)
+        database.execute("DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ?", key)
+
+
+def _of_decision(decision: Decision) -> Waiting:
+    sheets = decision.sheets
+    return Waiting(
+        task_id=decision.header.task_id,
+        domain=decision.header.domain,
+        purpose=Purpose.PLAN,
+        roles=tuple(sorted({role for step in decision.steps for role in step.roles})),
+        since=decision.header.at,
+        until=decision.approve_by,
+        amount=sum(sheet.amount for sheet in sheets),
+        currency=sheets[0].currency if sheets else "USD",
+        reason=decision.reason,
+    )
+
+
+def _of_doubt(result: Result) -> Waiting:
+    return Waiting(
+        task_id=result.header.task_id,
+        domain=result.header.domain,
+        purpose=Purpose.IN_DOUBT,
+        roles=(),
+        since=result.header.at,
+        until=None,
+        step=result.step,
+        reason=result.error,
+    )

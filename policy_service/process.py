@@ -1,0 +1,66 @@
+"""The policy process: the stage that decides on plans, and the service that takes people's words."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import structlog
+
+from mesh.activation import Activations
+from mesh.approvals import Nothing, TaskRequest, WordRequest
+from mesh.errors import RetryableError
+from mesh.process import opened
+from mesh.projection import following
+from mesh.service import Verb, serving
+from mesh.settings import Settings
+from policy_service.handler import PolicyStage
+from policy_service.live import LiveBundles
+from policy_service.pending import Pending
+from policy_service.words import Words
+
+log = structlog.get_logger(__name__)
+
+_EXPIRY_S = 1.0
+
+
+async def run(settings: Settings) -> None:
+    """Decide until asked to stop."""
+    async with opened(settings, "policy") as process:
+        systems = await process.connect_packs()
+        bundles = LiveBundles(Activations(process.bus, process.trust))
+        pending = Pending(process.bus, process.folder / "pending.db")
+        process.exit.callback(pending.close)
+        stage = PolicyStage(process.journal, bundles, process.packs, systems, process.identity, settings.policy)
+        words = Words(
+            process.journal,
+            process.committer,
+            bundles,
+            pending,
+            process.packs,
+            systems,
+            process.identity,
+            process.trust,
+            settings.policy,
+            process.writer,
+        )
+        verbs: dict[str, tuple[type, Verb]] = {
+            "list": (Nothing, words.waiting),
+            "show": (TaskRequest, words.show),
+            "say": (WordRequest, words.take),
+        }
+        async with AsyncExitStack() as stack:
+            for projection in pending.projections:
+                await stack.enter_async_context(following(projection))
+            await stack.enter_async_context(serving(process.bus, "policy", verbs))
+            async with asyncio.TaskGroup() as group:
+                expiry = group.create_task(_expire(words), name="approval-expiry")
+                await process.run_stage(stage.decide)
+                expiry.cancel()
+
+
+async def _expire(words: Words) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRY_S)
+        try:
+            await words.expire()
+        except RetryableError as error:
+            log.warning("expiry_waits", error=str(error))

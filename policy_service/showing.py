@@ -1,0 +1,153 @@
+"""A waiting task as a person must see it: exactly what would be executed, with the facts and policies behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mesh.approvals import Shown, ShownStep, Waiting
+from mesh.errors import TerminalError
+from mesh.journal import Stored
+from mesh.records import (
+    EMPTY_OBJECT,
+    Approval,
+    Context,
+    Decision,
+    Effect,
+    Outcome,
+    Phase,
+    Plan,
+    Purpose,
+    Result,
+    ResultStatus,
+    Verdict,
+    Word,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A task's records, as far as a person's word needs them."""
+
+    items: Sequence[Stored]
+    context: Context
+    plan: Plan
+    decision: Decision
+    decision_item: Stored
+
+    @classmethod
+    def of(cls, task_id: str, items: Sequence[Stored]) -> "Case":
+        """Raises ``TerminalError`` when there is no such task, or it has no decision yet."""
+        decisions = [item for item in items if isinstance(item.record, Decision)]
+        if not decisions:
+            raise TerminalError(f"no task {task_id} with a decision: see `workmesh tasks`")
+        decision = decisions[0].record
+        assert isinstance(decision, Decision)
+        return cls(items, _one(items, Context), _one(items, Plan), decision, decisions[0])
+
+    @property
+    def waits(self) -> bool:
+        """Whether the plan waits for approval."""
+        ended = any(isinstance(item.record, Outcome) for item in self.items)
+        second = any(isinstance(item.record, Decision) and item.record.phase is Phase.EXECUTE for item in self.items)
+        return self.decision.verdict is Verdict.NEEDS_APPROVAL and not ended and not second
+
+    def roles(self) -> tuple[str, ...]:
+        """The roles that must approve."""
+        return tuple(sorted({role for step in self.decision.steps for role in step.roles}))
+
+    def approvals(self) -> list[Approval]:
+        """Approvals of this very plan so far."""
+        found = [item.record for item in self.items if isinstance(item.record, Approval)]
+        return [
+            approval
+            for approval in found
+            if approval.statement.purpose is Purpose.PLAN
+            and approval.statement.word is Word.APPROVE
+            and approval.statement.plan_digest == self.plan.digest
+        ]
+
+    def approved_roles(self) -> frozenset[str]:
+        """The roles that have approved."""
+        return frozenset(approval.statement.role for approval in self.approvals())
+
+    def approvers(self) -> tuple[str, ...]:
+        """The people who have approved."""
+        return tuple(approval.statement.person for approval in self.approvals())
+
+    def is_in_doubt(self, step: str) -> bool:
+        """Whether this step's effect waits for a person's word."""
+        results = [item for item in self.items if isinstance(item.record, Result) and item.record.step == step]
+        effects = [item for item in self.items if isinstance(item.record, Effect) and item.record.step == step]
+        if not results or not effects:
+            return False
+        last = results[-1]
+        assert isinstance(last.record, Result)
+        return last.record.status is ResultStatus.IN_DOUBT and effects[-1].seq < last.seq
+
+    def in_doubt(self) -> str:
+        """The token of the step in doubt, or an empty string."""
+        steps = [item.record.step for item in self.items if isinstance(item.record, Result)]
+        return next((step for step in steps if self.is_in_doubt(step)), "")
+
+
+def show(case: Case) -> Shown:
+    """Everything a person must see; raises ``TerminalError`` when nothing of the task waits."""
+    doubt = case.in_doubt()
+    if not case.waits and not doubt:
+        raise TerminalError(f"task {case.context.header.task_id} does not wait for a person")
+    decision, context = case.decision, case.context
+    sheets = {sheet.step: sheet for sheet in decision.sheets}
+    verdicts = {step.step: step for step in decision.steps}
+    steps = []
+    for step in case.plan.steps:
+        sheet, verdict = sheets.get(step.id), verdicts.get(step.id)
+        steps.append(
+            ShownStep(
+                id=step.id,
+                call=step.call,
+                effect_key=step.effect_key,
+                verdict=verdict.verdict if verdict else "",
+                policies=verdict.policies if verdict else (),
+                roles=verdict.roles if verdict else (),
+                facts=sheet.facts if sheet else EMPTY_OBJECT,
+                amount=sheet.amount if sheet else 0,
+                currency=sheet.currency if sheet else "",
+                optional=step.optional,
+                compensation=step.compensation,
+                obligations=verdict.obligations if verdict else (),
+            )
+        )
+    return Shown(
+        waiting=Waiting(
+            task_id=context.header.task_id,
+            domain=context.header.domain,
+            purpose=Purpose.IN_DOUBT if doubt else Purpose.PLAN,
+            roles=case.roles(),
+            since=decision.header.at,
+            until=None if doubt else decision.approve_by,
+            amount=sum(sheet.amount for sheet in decision.sheets),
+            currency=decision.sheets[0].currency if decision.sheets else "USD",
+            playbook=case.plan.playbook,
+            step=doubt,
+            reason=decision.reason,
+        ),
+        plan_digest=case.plan.digest,
+        bundle=decision.bundle,
+        rationale=case.plan.rationale,
+        event_type=context.event.type,
+        event_id=context.event.id,
+        source=context.event.source,
+        entity=context.entity,
+        data=context.data,
+        taint=context.taint,
+        steps=tuple(steps),
+    )
+
+
+def _one(items: Sequence[Stored], kind: type[T]) -> T:
+    for item in items:
+        if isinstance(item.record, kind):
+            return item.record
+    raise TerminalError(f"the journal has no {kind.__name__.lower()} of this task")

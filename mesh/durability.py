@@ -9,9 +9,8 @@ from nats.aio.msg import Msg
 from mesh import streams
 from mesh.bus import Bus
 from mesh.errors import NotDurableError
+from mesh.natsconf import JSZ
 
-# Where the server configuration imports $SYS.REQ.SERVER.PING.JSZ into our account.
-JSZ = "durability.jsz"
 _GATHER_S = 0.25
 _NANO = 1_000_000_000
 

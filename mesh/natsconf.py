@@ -12,6 +12,12 @@ import msgspec
 from mesh.permissions import BusUser
 
 MAX_PAYLOAD = 1024 * 1024
+JSZ = "durability.jsz"
+"""Where a process asks how JetStream syncs to disk: ``$SYS.REQ.SERVER.PING.JSZ``, imported into our account."""
+
+_JSZ = "$SYS.REQ.SERVER.PING.JSZ"
+_SYSTEM = "SYS"
+_MESH = "MESH"
 _LOG_LIMIT = 16 * 1024 * 1024
 _LOG_FILES = 3
 _ANSWER_WITHIN = "30s"
@@ -35,7 +41,16 @@ def render(
         "logfile_size_limit": _LOG_LIMIT,
         "logfile_max_num": _LOG_FILES,
         "jetstream": jetstream,
-        "authorization": {"users": [_user(user) for user in users]},
+        "system_account": _SYSTEM,
+        "accounts": {
+            # What the durability check asks: the system account's own answer on JetStream's settings, nothing else.
+            _SYSTEM: {"exports": [{"service": _JSZ, "accounts": [_MESH]}]},
+            _MESH: {
+                "jetstream": "enabled",
+                "users": [_user(user) for user in users],
+                "imports": [{"service": {"account": _SYSTEM, "subject": _JSZ}, "to": JSZ}],
+            },
+        },
     }
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
 

@@ -102,6 +102,7 @@ def _member(role: str) -> tuple[str, ...]:
     """What every process of the system has: limits of the account, trust, its entry in the registry, the journal."""
     return (
         "$JS.API.INFO",
+        "durability.jsz",
         *_watches(subjects.TRUST_BUCKET),
         *_writes(subjects.REGISTRY_BUCKET, f"{role}."),
         *_reads(subjects.JOURNAL),

@@ -23,6 +23,7 @@ from mesh.middleware.dead_letter import dead_letter
 from mesh.middleware.deadline import deadline
 from mesh.middleware.lease import lease
 from mesh.middleware.timing import timing
+from mesh.notify import notify
 from mesh.outbox import replay_outbox
 from mesh.pack import Pack, load_packs
 from mesh.pump import Pump
@@ -63,6 +64,11 @@ class Process:
         """This process's own folder for local state."""
         return self.settings.state_dir / "state" / (self.settings.role_instance or self.role)
 
+    def ready(self) -> None:
+        """Tell whoever started this process that it works."""
+        log.info("process_ready", role=self.role)
+        notify("READY=1")
+
     async def run_stage(self, handler: Handler) -> None:
         """Run this role's stage until the process is asked to stop."""
         runtime, bus = self.settings.runtime, self.settings.bus
@@ -85,7 +91,7 @@ class Process:
                 deadline(runtime.handler_timeout_s),
             ),
         )
-        log.info("stage_ready", role=self.role, instance=self.settings.instance)
+        self.ready()
         await stage.run(self.stopping)
 
     async def connect_packs(self) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,9 @@ class SwapRequested(Request, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if len(self.item_ids) != len(self.new_item_ids):
-            raise ValueError(f"new_item_ids: expected {len(self.item_ids)} as in item_ids, not {len(self.new_item_ids)}")
+            raise ValueError(
+                f"new_item_ids: expected {len(self.item_ids)} as in item_ids, not {len(self.new_item_ids)}"
+            )
 
 
 class ExchangeRequested(SwapRequested, frozen=True, kw_only=True):

@@ -11,13 +11,13 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from urllib.parse import SplitResult, unquote
 
 import msgspec
 
@@ -74,11 +74,22 @@ class FolderOutbox:
         return fresh
 
 
-class SmtpOutbox:
-    """Hands letters to an SMTP server: ``smtp://`` with STARTTLS where offered, or ``smtps://``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpServer:
+    """Where letters are handed over; without a ``user`` nobody logs in."""
 
-    def __init__(self, url: SplitResult, sender: str) -> None:
-        self._url = url
+    host: str
+    port: int
+    secure: bool
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+class SmtpOutbox:
+    """Hands letters to an SMTP server, over TLS from the start (``secure``) or by STARTTLS where it is offered."""
+
+    def __init__(self, server: SmtpServer, sender: str) -> None:
+        self._server = server
         self._sender = sender
 
     async def send(self, args: NotifyArgs, key: str) -> Notice:
@@ -95,7 +106,9 @@ class SmtpOutbox:
                 code, words = next(iter(error.recipients.values()))
                 raise _refused(code, words) from error
             except smtplib.SMTPNotSupportedError as error:
-                raise ToolRefusedError("smtp_unsupported", f"the mail server cannot take this letter: {error}") from error
+                raise ToolRefusedError(
+                    "smtp_unsupported", f"the mail server cannot take this letter: {error}"
+                ) from error
             except smtplib.SMTPResponseException as error:
                 raise _refused(error.smtp_code, error.smtp_error) from error
             except (smtplib.SMTPException, OSError) as error:
@@ -108,7 +121,7 @@ class SmtpOutbox:
         try:
             session = self._connect()
         except (smtplib.SMTPException, OSError) as error:
-            raise NotSentError(f"the mail server {self._url.hostname} cannot be used: {error}") from error
+            raise NotSentError(f"the mail server {self._server.host} cannot be used: {error}") from error
         try:
             yield session
             with suppress(smtplib.SMTPException, OSError):
@@ -117,21 +130,23 @@ class SmtpOutbox:
             session.close()
 
     def _connect(self) -> smtplib.SMTP:
-        host, port, context = self._url.hostname or "", self._url.port or 0, ssl.create_default_context()
-        if self._url.scheme == "smtps":
-            session: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=SMTP_TIMEOUT_S, context=context)
-            secure = True
+        server, context = self._server, ssl.create_default_context()
+        if server.secure:
+            session: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, timeout=SMTP_TIMEOUT_S, context=context)
         else:
-            session = smtplib.SMTP(host, port, timeout=SMTP_TIMEOUT_S)
+            session = smtplib.SMTP(server.host, server.port, timeout=SMTP_TIMEOUT_S)
+        try:
             session.ehlo_or_helo_if_needed()
-            secure = session.has_extn("starttls")
-            if secure:
+            secure = server.secure or session.has_extn("starttls")
+            if secure and not server.secure:
                 session.starttls(context=context)
-        if self._url.username:
-            if not secure:
-                session.close()
-                raise smtplib.SMTPNotSupportedError("it offers no TLS, and a password never goes in the clear")
-            session.login(unquote(self._url.username), unquote(self._url.password or ""))
+            if server.user:
+                if not secure:
+                    raise smtplib.SMTPNotSupportedError("it offers no TLS, and a password never goes in the clear")
+                session.login(server.user, server.password)
+        except BaseException:
+            session.close()
+            raise
         return session
 
 

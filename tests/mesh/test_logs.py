@@ -77,7 +77,7 @@ def test_a_seed_is_hidden_wherever_it_stands(out: io.StringIO, tmp_path: Path) -
         said=[f"read_{seed}"],
         note=f"it is '{seed}'",
         raw=seed.encode(),
-        held=[{"x": seed}],
+        held=[{"x": f"a_{seed}"}],
         thing=identity,
     )
     try:

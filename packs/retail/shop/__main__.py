@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -33,6 +34,7 @@ class Server(uvicorn.Server):
         line = msgspec.json.encode({"event": "shop_ready", "url": f"http://{host}:{port}"})
         sys.stdout.write(line.decode() + "\n")
         sys.stdout.flush()
+        tell_supervisor()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,6 +45,13 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def tell_supervisor() -> None:
+    """Say by ``sd_notify(3)`` that the shop listens, if somebody asked to be told."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"READY=1", address.replace("@", "\0", 1))
 
 
 def configure_logs() -> None:

@@ -1,0 +1,1 @@
+"""What people use: the command line, and the site that `workmesh up` runs. It meets the rest on the bus."""

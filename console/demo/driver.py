@@ -1,0 +1,186 @@
+"""Runs a demonstration: starts a site and the pack's systems, publishes, waits until all has come to something."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from console.demo.approver import approve_all
+from console.demo.killer import Killer
+from console.demo.ledger import Ledger
+from console.publish import Published, publish_lines
+from console.up import Running, running
+from mesh.bus import Bus
+from mesh.demo import Applied, Demo, Systems
+from mesh.errors import BusUnavailableError
+from mesh.identity import Identity
+from mesh.journal import committing
+from mesh.operator import operating
+from mesh.settings import Settings, load
+
+log = structlog.get_logger(__name__)
+
+APPROVER = "demo-approver"
+_POLL_S = 0.2
+# Nothing has moved for this long: what is not settled is lost.
+_STALLED_S = 60.0
+# With kills: at least ten of them at 1 to 2 s each, so the events are spread over this many seconds.
+_KILL_RUN_S = 22.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPlan:
+    """What to run."""
+
+    pack: str
+    demo: Demo
+    data: Path
+    lines: list[bytes]
+    approve: bool
+    kill_seed: int | None = None
+    faults: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run left: the ledger, what was published, what the systems say."""
+
+    plan: DemoPlan
+    ledger: Ledger
+    lines: list[Published]
+    applied: list[Applied]
+    world: msgspec.Raw
+    duration_s: float
+    killer: Killer | None
+
+
+Progress = Callable[[int, int, Running], None]
+
+
+async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
+    """Run it with all state in ``folder``."""
+    systems = plan.demo.systems(plan.data, folder / "systems", plan.faults)
+    settings = _settings(folder)
+    async with AsyncExitStack() as stack:
+        person = _person(folder)
+        site = await stack.enter_async_context(
+            running(
+                settings,
+                env=_env(plan.pack, systems),
+                extra=systems.children,
+                people={person: plan.demo.roles},
+            )
+        )
+        bus = await stack.enter_async_context(operating(settings))
+        ledger = Ledger(bus)
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            helpers: list[asyncio.Task[None]] = []
+            if plan.approve:
+                helpers.append(group.create_task(approve_all(bus, person, plan.demo.roles), name="approver"))
+            killer = None
+            if plan.kill_seed is not None:
+                killer = Killer(site, plan.kill_seed)
+                helpers.append(group.create_task(killer.run(), name="killer"))
+            lines = await _publish_and_settle(plan, site, bus, ledger, helpers, progress)
+            duration = time.monotonic() - started
+            for helper in helpers:
+                helper.cancel()
+        await site.supervisor.wait_ready(30)
+        return Run(
+            plan,
+            ledger,
+            lines,
+            await plan.demo.applied(systems.options),
+            await plan.demo.world(systems.options),
+            duration,
+            killer,
+        )
+
+
+async def _publish_and_settle(
+    plan: DemoPlan,
+    site: Running,
+    bus: Bus,
+    ledger: Ledger,
+    helpers: list[asyncio.Task[None]],
+    progress: Progress,
+) -> list[Published]:
+    rate = len(plan.lines) / _KILL_RUN_S if plan.kill_seed is not None else 0.0
+    lines: list[Published] = []
+    done = asyncio.Event()
+
+    async def publish() -> None:
+        async with committing(bus) as committer:
+            async for item in publish_lines(committer, plan.lines, per_s=rate):
+                lines.append(item)
+        done.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publish(), name="publish")
+        moved, count = time.monotonic(), -1
+        while True:
+            await asyncio.sleep(_POLL_S)
+            settled = await _settled(plan, bus, ledger, lines)
+            progress(min(settled, len(plan.lines)), len(plan.lines), site)
+            if settled != count:
+                moved, count = time.monotonic(), settled
+            if done.is_set() and settled >= len(plan.lines):
+                return sorted(lines, key=lambda line: line.line)
+            if done.is_set() and len(helpers) > int(plan.approve) and helpers[-1].get_name() == "killer":
+                # All is on the bus; what is under way may finish in peace, or the run would never end.
+                helpers[-1].cancel()
+            if time.monotonic() - moved > _STALLED_S:
+                log.error("stalled", settled=settled, of=len(plan.lines))
+                done.set()
+                return sorted(lines, key=lambda line: line.line)
+
+
+async def _settled(plan: DemoPlan, bus: Bus, ledger: Ledger, lines: list[Published]) -> int:
+    """How many lines have come to something; with approvals, one that waits has not."""
+    try:
+        await ledger.catch_up()
+        if plan.approve and ledger.waits:
+            waiting = set(ledger.waits)
+        else:
+            waiting = set()
+        known = [line for line in lines if ledger.settled(line)]
+        count = sum(ledger.task_of.get(line.seq) not in waiting for line in known)
+        unknown = [line for line in lines if not ledger.settled(line) and line.seq not in ledger.task_of]
+        floor = await _perceived_up_to(bus) if unknown else 0
+        return count + sum(line.seq <= floor for line in unknown)
+    except BusUnavailableError:
+        return -1
+
+
+async def _perceived_up_to(bus: Bus) -> int:
+    """The sequence up to which perception has acknowledged every event."""
+    info = await bus.api("CONSUMER.INFO.EVENTS.perception")
+    if "error" in info:
+        raise BusUnavailableError(str(info["error"]))
+    floor: int = info["ack_floor"]["stream_seq"]
+    return floor
+
+
+def _person(folder: Path) -> Identity:
+    path = folder / "people" / f"{APPROVER}.nk"
+    return Identity.load(path) if path.exists() else Identity.create(path, APPROVER)
+
+
+def _settings(folder: Path) -> Settings:
+    return load(None, {"WORKMESH_STATE_DIR": str(folder / "site")})
+
+
+def _env(pack: str, systems: Systems) -> dict[str, str]:
+    """The pack's options as environment variables of the roles."""
+    prefix = f"WORKMESH_PACKS__{pack.upper()}__"
+    return {
+        prefix + name.upper(): value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in systems.options.items()
+    }

@@ -1,0 +1,143 @@
+"""``workmesh up``: a whole site on one host, with an embedded NATS server, in the foreground."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from console.options import config_option, run_async
+from mesh import logs
+from mesh.embedded import EmbeddedNats
+from mesh.identity import Identity
+from mesh.settings import Settings, load
+from mesh.site import ROLES, Site
+from mesh.supervisor import ChildSpec, ChildState, Supervisor
+
+_READY_S = 30.0
+_STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A site that runs: its server, its processes, and how long it took to be ready."""
+
+    site: Site
+    server: EmbeddedNats | None
+    supervisor: Supervisor
+    url: str
+    ready_in_s: float
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    config: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    extra: Sequence[ChildSpec] = (),
+    roles: Sequence[str] = ROLES,
+    people: Mapping[Identity, Sequence[str]] | None = None,
+) -> AsyncIterator[Running]:
+    """Start a site and wait until all its processes are ready; stop everything on leaving.
+
+    ``env`` is added to the environment of the roles; ``extra`` processes are supervised beside them; ``people`` are
+    enrolled with their roles.
+    """
+    started = time.monotonic()
+    site = Site(settings)
+    async with AsyncExitStack() as stack:
+        server = None
+        if not settings.bus.url:
+            server = await stack.enter_async_context(
+                EmbeddedNats(
+                    settings.state_dir / "nats", site.users(), max_file_store=settings.bus.max_file_store_bytes
+                )
+            )
+        url = server.url if server else settings.bus.url
+        await site.bootstrap(url, people or {})
+        specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in roles)]
+        supervisor = await stack.enter_async_context(Supervisor(specs, settings.state_dir / "run"))
+        await supervisor.wait_ready(_READY_S)
+        yield Running(site, server, supervisor, url, time.monotonic() - started)
+
+
+def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[str, str]) -> ChildSpec:
+    """How one role is started: the same command that a person would type."""
+    folder = settings.state_dir / "logs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "console.main", "run", role]
+    if config is not None:
+        argv += ["--config", str(config.resolve())]
+    own = {
+        "WORKMESH_STATE_DIR": str(settings.state_dir.resolve()),
+        "WORKMESH_ROLE_INSTANCE": f"{role}-1",
+    }
+    return ChildSpec(role, tuple(argv), folder / f"{role}.log", {**env, **own})
+
+
+@click.command()
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where keys, bus and local state are kept. Default: the setting state_dir (./.workmesh).",
+)
+@config_option
+def up(state_dir: Path | None, config: Path | None) -> None:
+    """Run a whole site here: embedded NATS and one process of each role. Ctrl-C stops it cleanly."""
+    settings = load(config)
+    if state_dir is not None:
+        settings = with_state_dir(settings, state_dir)
+    run_async(_up(settings, config))
+
+
+def with_state_dir(settings: Settings, folder: Path) -> Settings:
+    """The same settings on another state folder."""
+    return msgspec.structs.replace(settings, state_dir=folder)
+
+
+async def _up(settings: Settings, config: Path | None) -> None:
+    logs.configure(settings.log, role="up", instance=settings.instance)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with running(settings, config=config) as site:
+        console = Console(stderr=True)
+        click.echo(f"workmesh is up in {site.ready_in_s:.1f} s: bus {site.url}, state {settings.state_dir.resolve()}")
+        click.echo("In another terminal: workmesh publish FILE, workmesh tasks, workmesh approvals list. Ctrl-C stops.")
+        if console.is_terminal:
+            with Live(_table(site), console=console, refresh_per_second=2) as live:
+                while not stopping.is_set():
+                    live.update(_table(site))
+                    await _pause(stopping)
+        else:
+            await stopping.wait()
+        click.echo("stopping")
+    click.echo("stopped")
+
+
+async def _pause(stopping: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(0.5):
+            await stopping.wait()
+    except TimeoutError:
+        return
+
+
+def _table(site: Running) -> Table:
+    table = Table("process", "state", "pid", "restarts", "log")
+    if site.server is not None:
+        table.add_row("nats-server", "[green]ready", str(site.server.pid), "", str(site.server.log_file))
+    for name, child in site.supervisor.children.items():
+        style = _STYLES.get(child.state, "white")
+        table.add_row(name, f"[{style}]{child.state}", str(child.pid), str(child.restarts), str(child.spec.log_file))
+    return table

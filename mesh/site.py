@@ -1,0 +1,103 @@
+"""A site: the keys, trust, streams and policy bundles that a mesh on one state folder stands on.
+
+The rule: making a site twice changes nothing; keys are made once, and only their owner can read them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from mesh import streams, subjects
+from mesh.bus import Bus, connect
+from mesh.clock import now
+from mesh.identity import Identity
+from mesh.pack import Pack, load_packs
+from mesh.permissions import BusUser
+from mesh.settings import BusSettings, Settings
+from mesh.trust import TrustEntry, enroll
+
+log = structlog.get_logger(__name__)
+
+ADMIN = "admin"
+ROLES = ("perception", "planner", "policy", "executor", "learner", "memory")
+_USERS = (ADMIN, *ROLES, "operator", "publisher")
+GROUP = "workmesh.bootstrap"
+
+Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
+
+
+class Site:
+    """The keys of a state folder, made where they are missing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.state_dir
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._identities = {name: _load_or_create(self.keys / f"{name}.nk", name) for name in _USERS}
+        root = self.folder / "trust_root"
+        if not root.exists():
+            root.write_text(self.admin.public_key + "\n", encoding="utf-8")
+
+    @property
+    def keys(self) -> Path:
+        """The folder of private keys."""
+        return self.folder / "keys"
+
+    @property
+    def admin(self) -> Identity:
+        """The root of trust of this site."""
+        return self._identities[ADMIN]
+
+    def identity(self, name: str) -> Identity:
+        """The identity of a role, operator or publisher."""
+        return self._identities[name]
+
+    def users(self) -> tuple[BusUser, ...]:
+        """Who may connect to the bus, each with the subjects of its role."""
+        return tuple(BusUser(identity.public_key, (name,), name) for name, identity in self._identities.items())
+
+    async def bootstrap(self, url: str, people: Mapping[Identity, Sequence[str]] | None = None) -> None:
+        """Make streams, buckets and consumers, enroll processes and people, publish the packs' policy bundles."""
+        bus_settings = self.settings.bus
+        async with connect(url, name="admin/bootstrap", options=self.admin.nats_options(), request_timeout_s=10) as bus:
+            await streams.ensure(
+                bus,
+                stream_specs(bus_settings),
+                replicas=bus_settings.replicas,
+                ack_wait_s=bus_settings.ack_wait_s,
+                max_ack_pending=bus_settings.max_ack_pending,
+            )
+            await self._enroll(bus, people or {})
+            packs = load_packs()
+            for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+                step: Bootstrap = point.load()
+                await step(bus, self.admin, packs)
+
+    async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
+        entries = [_entry(self.identity(role), "agent", (role,)) for role in ROLES]
+        entries.append(_entry(self.admin, "service", ("policy_admin",)))
+        entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
+        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        for entry in entries:
+            known = await bus.last(f"KV_{subjects.TRUST_BUCKET}", f"$KV.{subjects.TRUST_BUCKET}.{entry.name}")
+            if known is None or not known.data:
+                await enroll(bucket, self.admin, entry)
+
+
+def _entry(identity: Identity, kind: Literal["agent", "person", "service"], roles: tuple[str, ...]) -> TrustEntry:
+    return TrustEntry(name=identity.name, public_key=identity.public_key, kind=kind, roles=roles, enrolled_at=now())
+
+
+def stream_specs(settings: BusSettings) -> tuple[streams.StreamSpec, ...]:
+    """The streams with the ages and sizes of the settings."""
+    names = {name: name.lower() for name in streams.STREAM_NAMES}
+    ages = {name: float(getattr(settings, f"{low}_max_age_s")) for name, low in names.items()}
+    sizes = {name: int(getattr(settings, f"{low}_max_bytes")) for name, low in names.items()}
+    return streams.stream_specs(ages, sizes)
+
+
+def _load_or_create(path: Path, name: str) -> Identity:
+    return Identity.load(path) if path.exists() else Identity.create(path, name)

@@ -1,0 +1,98 @@
+"""The policy information point: what policy must know of a step, read fresh from the shop.
+
+The rule: who asks, and for what, stands in the event that the storefront sent; a step that differs from it is denied.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mesh.canonical import effect_key
+from mesh.errors import NotSentError, RetryableError
+from mesh.pack import Sheet
+from mesh.records import Context, Plan, Step
+from packs.retail.arguments import ARGUMENTS, ChangeItemsArgs, ExchangeArgs, StepArgs, UndoArgs
+from packs.retail.client import Shop
+from packs.retail.events import EVENTS, Request
+from packs.retail.facts import Lookup, RetailFacts, facts_for
+from packs.retail.tools import SHOP
+
+NOTIFY = "retail.notify"
+UNDO = "retail.undo"
+
+_REQUESTS = {kind.name: kind.data for kind in EVENTS}
+
+
+async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:
+    """The facts of a step; raises ``RetryableError`` while the shop cannot be asked.
+
+    Of an event or a step that cannot be read, every fact is false: policy denies it.
+    """
+    asked, args = _request(context), _arguments(step)
+    facts = RetailFacts()
+    if asked is not None and args is not None:
+        shop: Shop = systems[SHOP]
+        variants = args.new_item_ids if isinstance(args, ExchangeArgs | ChangeItemsArgs) else ()
+        try:
+            lookup = await shop.lookup(args.order_id, asked.user_id, variants)
+        except NotSentError as error:
+            raise RetryableError(f"step {step.id}: the shop cannot be asked about {args.order_id}: {error}") from error
+        facts = facts_of(context, asked, step, args, lookup)
+    return Sheet(facts=msgspec.Raw(msgspec.json.encode(facts)), amount=facts.amount)
+
+
+def facts_of(context: Context, asked: Request, step: Step, args: StepArgs, lookup: Lookup) -> RetailFacts:
+    """The facts of a step, held against the request; ``lookup`` is that of the step's order and the asking customer.
+
+    Another order, or a compensation that reaches beyond the step, does not match the owner; another tool, item,
+    method, reason or address is not the one whose amount was asked for.
+    """
+    tool = step.call.tool
+    facts = facts_for(tool, args, lookup, customer=asked.user_id)
+    in_reach = args.order_id == asked.order_id and _undoes_itself(context, asked, step)
+    as_asked = (tool == NOTIFY or f"{tool}.requested" == context.event.type) and _same(asked, args)
+    return msgspec.structs.replace(
+        facts,
+        owner_matches=facts.owner_matches and in_reach,
+        args_amount_matches=facts.args_amount_matches and as_asked,
+    )
+
+
+def _request(context: Context) -> Request | None:
+    """The event's data, or ``None`` when it is none of this pack's."""
+    kind = _REQUESTS.get(context.event.type)
+    try:
+        request = msgspec.json.decode(context.data, type=kind) if kind else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return request if isinstance(request, Request) else None
+
+
+def _arguments(step: Step) -> StepArgs | None:
+    """The step's arguments, or ``None`` when they are not its tool's, or the tool is no step."""
+    kind = ARGUMENTS.get(step.call.tool)
+    try:
+        args = msgspec.json.decode(step.call.args, type=kind) if kind else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return args if isinstance(args, StepArgs) else None
+
+
+def _undoes_itself(context: Context, asked: Request, step: Step) -> bool:
+    """Whether the compensation, if there is one, takes back this step's own change and nothing else."""
+    undo = step.compensation
+    if undo is None:
+        return True
+    try:
+        args = msgspec.json.decode(undo.args, type=UndoArgs)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    own = effect_key(context.header.task_id, step.id)
+    return (undo.tool, args.order_id, args.change_key) == (UNDO, asked.order_id, own)
+
+
+def _same(asked: Request, args: StepArgs) -> bool:
+    """Whether the arguments repeat every field that they have in common with the request."""
+    common = set(asked.__struct_fields__).intersection(args.__struct_fields__)
+    return all(getattr(asked, name) == getattr(args, name) for name in common)

@@ -1,8 +1,8 @@
 """What memory accepts: every bound on a request, as pure functions that say what is wrong and what to do."""
 
+from memory_service.requests import FactsRequest, HistoryRequest
 from mesh.errors import TerminalError
 from mesh.facts import ForgetRequest, Provenance, RecallRequest, RememberRequest
-from memory_service.requests import FactsRequest, HistoryRequest
 
 NAME_BYTES = 256  # a scope or a key; subjects carry only a digest of them
 TEXT_BYTES = 8 * 1024

@@ -13,12 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from memory_service.requests import FactsPage, FactsRequest, HistoryRequest
-from mesh import service
+from mesh import logs, service
 from mesh.bus import Bus
 from mesh.facts import FactEvent, FactStatus, ForgetRequest, Provenance, RecalledFact, RecallRequest, RememberRequest
-from mesh.operator import operator_bus
-
-SOURCE = "operator"
+from mesh.operator import ROLE, operator_bus
+from mesh.settings import LogSettings
 
 _config = click.option(
     "--config",
@@ -27,7 +26,7 @@ _config = click.option(
     help="Settings file (TOML). Default: built-in settings under the environment (WORKMESH_...).",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-_source = click.option("--source", default=SOURCE, show_default=True, help="Where this comes from: a document, a URI.")
+_source = click.option("--source", default=ROLE, show_default=True, help="Where this comes from: a document, a URI.")
 
 
 @click.group()
@@ -135,7 +134,8 @@ async def all_facts(bus: Bus, scope: str) -> list[FactEvent]:
 
 
 def _on_bus(config: Path | None, ask: Callable[[Bus], Awaitable[Any]]) -> Any:
-    """The answer of one conversation with the service."""
+    """The answer of one conversation with the service; stdout is kept for it."""
+    logs.configure(LogSettings(level="error"), role=ROLE, instance="cli")
 
     async def run() -> Any:
         async with operator_bus(config) as (_, bus):
@@ -145,7 +145,7 @@ def _on_bus(config: Path | None, ask: Callable[[Bus], Awaitable[Any]]) -> Any:
 
 
 def _provenance(source: str) -> Provenance:
-    return Provenance(writer=SOURCE, source=source, person=_person())
+    return Provenance(writer=ROLE, source=source, person=_person())
 
 
 def _person() -> str:

@@ -94,7 +94,7 @@ class Bus:
         except nats.errors.NoRespondersError as error:
             raise BusUnavailableError(f"nobody answers {subject}") from error
         except (nats.errors.TimeoutError, TimeoutError) as error:
-            if reason := self.denied.get(subject):
+            if reason := self.denied.get(subject.lower()):
                 raise TerminalError(f"this identity may not publish {subject}: {reason}") from error
             raise BusUnavailableError(f"no answer from {subject} within {limit:g} s") from error
         except (nats.errors.Error, OSError) as error:
@@ -202,7 +202,7 @@ async def connect(
         text = str(error)
         if "permissions violation for publish" in text.lower() and bus is not None:
             subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
-            bus.denied[subject] = text
+            bus.denied[subject.lower()] = text  # nats-py has the text in lower case
         log.warning("bus_error", error=text or type(error).__name__)
 
     async def on_disconnect() -> None:

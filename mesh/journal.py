@@ -18,6 +18,7 @@ import structlog
 from mesh import metrics, records, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError, ConflictError, StorageFullError, TerminalError
+from mesh.lifetime import background
 from mesh.records import AnyRecord
 
 log = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ class Committer:
 
     def _denial(self, group: _Group) -> str:
         """Why this identity may not write a message of the group, or an empty string."""
-        denied = (self._bus.denied.get(message.subject) for message in group.messages)
+        denied = (self._bus.denied.get(message.subject.lower()) for message in group.messages)
         return next((f"this identity may not publish: {reason}" for reason in denied if reason), "")
 
     async def _store(self, groups: list[_Group]) -> None:
@@ -236,12 +237,8 @@ class Journal:
 async def committing(bus: Bus, *, batch_max: int = 256) -> AsyncIterator[Committer]:
     """A running committer; what is still queued on leaving is given up (its callers' deliveries come again)."""
     committer = Committer(bus, batch_max=batch_max)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(committer.run(), name="committer")
-        try:
-            yield committer
-        finally:
-            task.cancel()
+    async with background(committer.run(), "committer"):
+        yield committer
 
 
 def message_of(write: Write) -> Message:

@@ -21,7 +21,6 @@ from mesh.identity import Identity
 from mesh.journal import Committer, Journal, committing
 from mesh.middleware.dead_letter import dead_letter
 from mesh.middleware.deadline import deadline
-from mesh.middleware.lease import lease
 from mesh.middleware.timing import timing
 from mesh.notify import notify
 from mesh.outbox import replay_outbox
@@ -79,7 +78,14 @@ class Process:
             spec.stream,
             handler,
             committer=self.committer,
-            pump=Pump(self.bus, spec.stream, self.role, batch=runtime.fetch_batch, capacity=capacity),
+            pump=Pump(
+                self.bus,
+                spec.stream,
+                self.role,
+                ack_wait_s=bus.ack_wait_s,
+                batch=runtime.fetch_batch,
+                capacity=capacity,
+            ),
             writer=self.writer,
             limits=StageLimits(
                 runtime.concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s
@@ -87,7 +93,6 @@ class Process:
             middleware=(
                 timing,
                 dead_letter(self.committer, max_attempts=runtime.max_attempts),
-                lease(bus.ack_wait_s),
                 deadline(runtime.handler_timeout_s),
             ),
         )

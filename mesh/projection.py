@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError
+from mesh.lifetime import background
 
 log = structlog.get_logger(__name__)
 
@@ -106,9 +107,5 @@ class Projection:
 @asynccontextmanager
 async def following(projection: Projection) -> AsyncIterator[Projection]:
     """The projection, followed in the background while the block runs."""
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(projection.run(), name="projection")
-        try:
-            yield projection
-        finally:
-            task.cancel()
+    async with background(projection.run(), "projection"):
+        yield projection

@@ -64,9 +64,15 @@ class Delivery:
 
 
 class Pump:
-    """Deliveries of one durable consumer, as a queue that is refilled at half."""
+    """Deliveries of one durable consumer, as a queue that is refilled at half.
 
-    def __init__(self, bus: Bus, stream: str, durable: str, *, batch: int = 256, capacity: int = 512) -> None:
+    Every delivery in the process, queued or begun, is renewed by in-progress acks at a third of ``ack_wait_s``, so
+    that slow work is not given to somebody else; one that comes again all the same is dropped.
+    """
+
+    def __init__(
+        self, bus: Bus, stream: str, durable: str, *, ack_wait_s: float, batch: int = 256, capacity: int = 512
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._durable = durable
@@ -74,7 +80,8 @@ class Pump:
         self._capacity = capacity
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._wanted = 0
-        self._in_process = 0
+        self._ack_wait_s = ack_wait_s
+        self._held: dict[int, tuple[Delivery, float]] = {}
         self._heard = time.monotonic()
         self._subscription: Subscription | None = None
         self._stopped = False
@@ -84,9 +91,9 @@ class Pump:
         """The next delivery; call ``done`` when it is settled."""
         return await self._queue.get()
 
-    async def done(self) -> None:
+    async def done(self, delivery: Delivery) -> None:
         """A delivery is settled: there is room for another."""
-        self._in_process -= 1
+        self._held.pop(delivery.seq, None)
         await self._refill()
 
     async def stop(self) -> None:
@@ -98,18 +105,29 @@ class Pump:
             except Exception as error:  # noqa: BLE001 - a closing connection answers with any of several errors
                 log.debug("unsubscribe_failed", error=str(error))
         while not self._queue.empty():
-            await self._queue.get_nowait().nak(0)
+            delivery = self._queue.get_nowait()
+            del self._held[delivery.seq]
+            await delivery.nak(0)
 
     async def run(self) -> None:
-        """Keep pulling; watch for silence, and for a consumer that sits idle before a backlog."""
+        """Keep pulling; renew what is held; watch for a consumer that sits idle before a backlog."""
         await self._restart()
-        while not self._stopped:
-            await asyncio.sleep(_HEARTBEAT_S / 2)
+        while True:
+            await asyncio.sleep(min(_HEARTBEAT_S / 2, self._ack_wait_s / 6))
+            await self._renew()
             silent_s = time.monotonic() - self._heard
-            if silent_s > 3 * _HEARTBEAT_S and self._bus.is_connected and self._in_process < self._capacity:
+            idle = silent_s > 3 * _HEARTBEAT_S and len(self._held) < self._capacity
+            if idle and self._bus.is_connected and not self._stopped:
                 metrics.PUMP_RESTARTS.labels(stage=self._durable).inc()
                 log.warning("pump_restarted", durable=self._durable, silent_s=round(silent_s, 1), **await self._info())
                 await self._restart()
+
+    async def _renew(self) -> None:
+        now = time.monotonic()
+        for seq, (delivery, renewed) in list(self._held.items()):
+            if now - renewed >= self._ack_wait_s / 3:
+                self._held[seq] = (delivery, now)
+                await delivery.in_progress()
 
     async def _info(self) -> dict[str, Any]:
         try:
@@ -137,7 +155,7 @@ class Pump:
         await self._refill()
 
     async def _refill(self) -> None:
-        room = self._capacity - self._in_process - self._wanted
+        room = self._capacity - len(self._held) - self._wanted
         if self._stopped or self._subscription is None or self._wanted > self._batch // 2 or room <= 0:
             return
         count = min(room, self._batch)
@@ -164,8 +182,11 @@ class Pump:
                 await self._refill()
             return
         self._wanted = max(0, self._wanted - 1)
-        self._in_process += 1
-        self._queue.put_nowait(self._delivery(message, headers))
+        delivery = self._delivery(message, headers)
+        # Came again while it is held here: the ack wait passed all the same. Whoever holds it settles both.
+        if delivery.seq not in self._held:
+            self._held[delivery.seq] = (delivery, self._heard)
+            self._queue.put_nowait(delivery)
         await self._refill()
 
     def _delivery(self, message: Msg, headers: dict[str, str]) -> Delivery:

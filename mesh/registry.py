@@ -11,6 +11,7 @@ from mesh import subjects
 from mesh.bus import Bus
 from mesh.clock import now
 from mesh.errors import BusUnavailableError
+from mesh.lifetime import background
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +33,5 @@ async def registered(bus: Bus, role: str, instance: str) -> AsyncIterator[None]:
                 log.debug("heartbeat_not_sent", error=str(error))
             await asyncio.sleep(_INTERVAL_S)
 
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(beat(), name="heartbeat")
-        try:
-            yield
-        finally:
-            task.cancel()
+    async with background(beat(), "heartbeat"):
+        yield

@@ -13,6 +13,7 @@ from mesh import records, subjects
 from mesh.clock import now
 from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.journal import Committer, Message, Write, message_of
+from mesh.lifetime import end
 from mesh.pump import Delivery, Pump
 from mesh.records import AnyRecord, Causation, Header
 
@@ -119,10 +120,10 @@ class Stage:
             pump = group.create_task(self._pump.run(), name=f"pump-{self.name}")
             feed = group.create_task(self._feed(group), name=f"feed-{self.name}")
             await stopping.wait()
-            feed.cancel()
+            await end(feed)
             await self._pump.stop()
-            pump.cancel()
             await self._drain()
+            await end(pump)
 
     async def _drain(self) -> None:
         running = list(self._running.values())
@@ -132,17 +133,12 @@ class Stage:
         _, late = await asyncio.wait(running, timeout=self._limits.drain_timeout_s)
         for task in late:
             log.warning("drain_timed_out", stage=self.name, task=task.get_name())
-            task.cancel()
+            await end(task)
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
         while True:
             await self._slots.acquire()
             delivery = await self._pump.next()
-            if delivery.seq in self._running:
-                # The ack wait passed while we still work on it: the running handler will settle both.
-                self._slots.release()
-                await self._pump.done()
-                continue
             task = group.create_task(self._settle(delivery), name=f"{self.name}-{delivery.seq}")
             self._running[delivery.seq] = task
 
@@ -152,7 +148,7 @@ class Stage:
         finally:
             self._running.pop(delivery.seq, None)
             self._slots.release()
-            await self._pump.done()
+            await self._pump.done(delivery)
 
     async def _handle(self, delivery: Delivery) -> None:
         try:

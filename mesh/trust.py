@@ -20,6 +20,7 @@ from mesh.signing import TRUST_TYPE, open_envelope, sign
 
 REREAD_S = 5.0  # how long a revocation can stay unseen when the watcher has died with the server
 _RETRY_S = 0.5  # short against REREAD_S, long against a server's restart (50 ms)
+_CANCEL_AGAIN_S = 0.5
 _BUS_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 log = structlog.get_logger(__name__)
@@ -148,8 +149,9 @@ class TrustWatcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # until it is done: in Python 3.11 wait_for, in nats-py, can swallow a cancellation
+            await asyncio.wait([self._task], timeout=_CANCEL_AGAIN_S)
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, error, trace)
         else:  # an error of the body goes on as it is, not inside a group

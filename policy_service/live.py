@@ -1,5 +1,7 @@
 """The bundles in force, compiled once for each digest."""
 
+import asyncio
+
 from mesh.activation import Activations
 from mesh.errors import SignatureError
 from policy_service.bundle import Bundle, BundleContents
@@ -13,6 +15,7 @@ class LiveBundles:
     def __init__(self, activations: Activations) -> None:
         self._activations = activations
         self._compiled: dict[str, Bundle] = {}
+        self._compiling = asyncio.Lock()
 
     async def current(self, domain: str) -> Bundle:
         """The bundle in force in a domain."""
@@ -21,12 +24,16 @@ class LiveBundles:
 
     async def by_digest(self, domain: str, digest: str) -> Bundle:
         """The bundle of this digest; raises ``SignatureError`` when its contents are not what the digest says."""
-        bundle = self._compiled.get(digest)
-        if bundle is None:
-            contents = await self._activations.contents(domain, digest, BundleContents)
-            if contents.digest != digest or contents.domain != domain:
-                raise SignatureError(f"the bundle {digest} of {domain} holds other contents: {contents.digest}")
-            bundle = self._compiled[digest] = Bundle.load(contents)
-            while len(self._compiled) > _KEPT:
-                self._compiled.pop(next(iter(self._compiled)))
+        if (bundle := self._compiled.get(digest)) is not None:
+            return bundle
+        async with self._compiling:
+            return self._compiled.get(digest) or await self._compile(domain, digest)
+
+    async def _compile(self, domain: str, digest: str) -> Bundle:
+        contents = await self._activations.contents(domain, digest, BundleContents)
+        if contents.digest != digest or contents.domain != domain:
+            raise SignatureError(f"the bundle {digest} of {domain} holds other contents: {contents.digest}")
+        bundle = self._compiled[digest] = Bundle.load(contents)
+        while len(self._compiled) > _KEPT:
+            self._compiled.pop(next(iter(self._compiled)))
         return bundle

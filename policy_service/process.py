@@ -8,6 +8,7 @@ import structlog
 from mesh.activation import Activations
 from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.errors import RetryableError
+from mesh.lifetime import background
 from mesh.process import opened
 from mesh.projection import following
 from mesh.service import Verb, serving
@@ -51,10 +52,8 @@ async def run(settings: Settings) -> None:
             for projection in pending.projections:
                 await stack.enter_async_context(following(projection))
             await stack.enter_async_context(serving(process.bus, "policy", verbs))
-            async with asyncio.TaskGroup() as group:
-                expiry = group.create_task(_expire(words), name="approval-expiry")
-                await process.run_stage(stage.decide)
-                expiry.cancel()
+            await stack.enter_async_context(background(_expire(words), "approval-expiry"))
+            await process.run_stage(stage.decide)
 
 
 async def _expire(words: Words) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agents.learner.corrections import CorrectRequest, Corrections
+from agents.learner.corrections import Corrections, CorrectRequest
 from agents.learner.handler import learn
 from agents.learner.tally import Tallies
 from mesh.process import opened

@@ -16,20 +16,24 @@ from mesh.records import Purpose, Word
 log = structlog.get_logger(__name__)
 
 _EVERY_S = 0.25
+# A word that was taken leaves the list within a moment; one that was not (the shop is away, say) is said again.
+_AGAIN_S = 2.0
 
 
 async def approve_all(bus: Bus, person: Identity, roles: Sequence[str]) -> None:
     """Approve what waits for one of these roles, until cancelled."""
-    said: set[str] = set()
+    said: dict[str, float] = {}
+    clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(_EVERY_S)
         try:
             waiting = await service.ask(bus, "policy", "list", Nothing(), list[Waiting])
             for item in waiting:
                 role = next((role for role in item.roles if role in roles), None)
-                if item.purpose is Purpose.PLAN and role and item.task_id not in said:
-                    await _approve(bus, person, role, item.task_id)
-                    said.add(item.task_id)
+                if item.purpose is not Purpose.PLAN or not role or clock() - said.get(item.task_id, 0.0) < _AGAIN_S:
+                    continue
+                said[item.task_id] = clock()
+                await _approve(bus, person, role, item.task_id)
         except BusUnavailableError as error:
             log.info("approver_waits", error=str(error))
 

@@ -21,6 +21,7 @@ from mesh.demo import Applied, Demo, Systems
 from mesh.errors import BusUnavailableError
 from mesh.identity import Identity
 from mesh.journal import committing
+from mesh.lifetime import end
 from mesh.operator import operating
 from mesh.settings import Settings, load
 
@@ -91,7 +92,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
             lines = await _publish_and_settle(plan, site, bus, ledger, helpers, progress)
             duration = time.monotonic() - started
             for helper in helpers:
-                helper.cancel()
+                await end(helper)
         await site.supervisor.wait_ready(30)
         return Run(
             plan,
@@ -119,7 +120,7 @@ async def _publish_and_settle(
     async def publish() -> None:
         async with committing(bus) as committer:
             async for item in publish_lines(committer, plan.lines, per_s=rate):
-                lines.append(item)
+                lines.append(item)  # noqa: PERF401 - the list is read while it grows
         done.set()
 
     async with asyncio.TaskGroup() as group:

@@ -97,9 +97,9 @@ class Shop:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, timeout: httpx2.Timeout = TIMEOUT) -> AsyncIterator[Self]:
+    async def open(cls, url: str, waits: httpx2.Timeout = TIMEOUT) -> AsyncIterator[Self]:
         """A client of the shop at this URL; nothing is sent yet."""
-        async with httpx2.AsyncClient(timeout=timeout, limits=LIMITS, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=waits, limits=LIMITS, trust_env=False) as client:
             yield cls(url, client)
 
     async def lookup(self, order_id: str, user_id: str, variants: Sequence[str] = ()) -> ShopLookup:

@@ -63,3 +63,9 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110 - conditions of another process set no event here
             await asyncio.sleep(0.01)
+
+
+async def settled(client: Client) -> None:
+    """Return when the server has everything this client wrote (nats-py's PING overtakes what is pending: so twice)."""
+    await client.flush()
+    await client.flush()

@@ -11,7 +11,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from mesh import subjects
 from mesh.errors import SettingsError
 from mesh.permissions import DURABLES, ROLES, BusUser
-from tests.mesh.running_mesh import Mesh, until
+from tests.mesh.running_mesh import Mesh, settled, until
 
 OWN = {
     "perception": ["task.context.d.t.-", "task.outcome.d.t.-", "quarantine.perception.i"],
@@ -121,7 +121,7 @@ async def test_a_service_answers_those_who_may_ask_it(mesh: Mesh) -> None:
         await message.respond(b"found")
 
     await memory.subscribe("svc.memory.>", "memory", cb=answer)
-    await memory.flush()
+    await settled(memory)
     assert (await planner.request("svc.memory.recall", b"{}", timeout=5)).data == b"found"
     await denied(mesh, "planner", planner, "svc.memory.forget")
     await denied(mesh, "executor", executor, "svc.memory.recall")

@@ -141,7 +141,7 @@ async def test_a_revocation_is_seen_after_the_server_was_killed(mesh: Mesh, keys
     read = await executor.jetstream().key_value("TRUST")
     async with TrustWatcher(read, keys.root.public_key, reread_s=1) as trust:
         os.kill(mesh.server.pid, signal.SIGKILL)
-        await until(lambda: admin.stats["reconnects"] == 1 and admin.is_connected)
+        await until(lambda: admin.stats["reconnects"] >= 1 and admin.is_connected)
         assert trust.directory.require(keys.alice.public_key, "manager")
         await revoke(written, keys.root, "alice")
         await until(lambda: revoked(trust.directory, "alice"))

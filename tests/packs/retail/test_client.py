@@ -243,7 +243,8 @@ async def test_only_a_clear_answer_is_more_than_uncertain(answer: bytes | None, 
 
 
 @pytest.mark.parametrize(
-    "answer", [None, b"", b"SMTP ready\r\n\r\n", http(200), http(200, b"\xff"), http(302), http(404), http(408), http(500)]
+    "answer",
+    [None, b"", b"SMTP ready\r\n\r\n", http(200), http(200, b"\xff"), http(302), http(404), http(408), http(500)],
 )
 async def test_a_read_that_fails_in_any_way_can_be_made_again(answer: bytes | None) -> None:
     async with bad_server(answer) as bad, Shop.open(bad.url, HASTY) as shop:

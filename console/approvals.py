@@ -1,0 +1,159 @@
+"""``workmesh approvals``: what waits for a person, exactly what would be executed, and a signed word on it."""
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+
+from console.options import config_option, json_option, money, print_json, run_async, stdout
+from console.words import say
+from mesh import service
+from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
+from mesh.errors import WorkmeshError
+from mesh.identity import Identity
+from mesh.operator import operator_bus
+from mesh.records import Word
+
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    required=True,
+    envvar="WORKMESH_KEY",
+    help="Your own private key (`workmesh keys new NAME`).",
+)
+
+
+@click.group()
+def approvals() -> None:
+    """List, show, approve and reject what waits for a person."""
+
+
+@approvals.command("list")
+@json_option
+@config_option
+def list_(as_json: bool, config: Path | None) -> None:
+    """List what waits, longest first."""
+    items = run_async(_list(config))
+    if as_json:
+        print_json(items)
+        return
+    table = Table("task", "waits for", "domain", "role", "at stake", "since", "until", "why")
+    for item in items:
+        until = f"{item.until:%Y-%m-%d %H:%M}" if item.until else ""
+        what = item.purpose if not item.step else f"{item.purpose} ({item.step})"
+        table.add_row(
+            item.task_id,
+            what,
+            item.domain,
+            ", ".join(item.roles),
+            money(item.amount, item.currency) if item.amount else "",
+            f"{item.since:%Y-%m-%d %H:%M:%S}",
+            until,
+            item.reason[:60],
+        )
+    stdout().print(table if items else "nothing waits for a person")
+
+
+async def _list(config: Path | None) -> list[Waiting]:
+    async with operator_bus(config) as (_, bus):
+        return await service.ask(bus, "policy", "list", Nothing(), list[Waiting])
+
+
+@approvals.command()
+@click.argument("task")
+@json_option
+@config_option
+def show(task: str, as_json: bool, config: Path | None) -> None:
+    """Show exactly what would be executed for TASK, and on which facts."""
+    shown = run_async(_show(task, config))
+    if as_json:
+        print_json(shown)
+    else:
+        stdout().print(_panel(shown))
+
+
+async def _show(task: str, config: Path | None) -> Shown:
+    async with operator_bus(config) as (_, bus):
+        return await service.ask(bus, "policy", "show", TaskRequest(task_id=task), Shown)
+
+
+@approvals.command()
+@click.argument("task")
+@key_option
+@click.option("--role", help="The role you approve in; by default the one that the task waits for.")
+@click.option("--plan", "plan_digest", help="Only if the plan still has this digest (from `approvals show`).")
+@click.option("--comment", default="", help="Kept with the record.")
+@json_option
+@config_option
+def approve(
+    task: str, key: Path, role: str | None, plan_digest: str | None, comment: str, as_json: bool, config: Path | None
+) -> None:
+    """Approve TASK's plan as it stands, signed with your own key."""
+    _tell(run_async(_say(task, key, role, Word.APPROVE, comment, plan_digest, config)), as_json)
+
+
+@approvals.command()
+@click.argument("task")
+@key_option
+@click.option("--role", help="The role you reject in; by default the one that the task waits for.")
+@click.option("--comment", default="", help="Kept with the record, and told as the reason.")
+@json_option
+@config_option
+def reject(task: str, key: Path, role: str | None, comment: str, as_json: bool, config: Path | None) -> None:
+    """Reject TASK's plan: it is denied, for good."""
+    _tell(run_async(_say(task, key, role, Word.REJECT, comment, None, config)), as_json)
+
+
+async def _say(
+    task: str,
+    key: Path,
+    role: str | None,
+    word: Word,
+    comment: str,
+    plan_digest: str | None,
+    config: Path | None,
+) -> WordAnswer:
+    person = Identity.load(key)
+    async with operator_bus(config) as (_, bus):
+        shown = await service.ask(bus, "policy", "show", TaskRequest(task_id=task), Shown)
+        if plan_digest and shown.plan_digest != plan_digest:
+            raise WorkmeshError(f"task {task} has plan {shown.plan_digest} now: look at it again")
+        chosen = role or next(iter(shown.waiting.roles), "")
+        if not chosen:
+            raise WorkmeshError(f"task {task} waits for no role: name yours with --role")
+        return await say(bus, person, shown, chosen, word, comment=comment)
+
+
+def _tell(answer: WordAnswer, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        verdict = answer.verdict or "still waits"
+        click.echo(f"task {answer.task_id}: {verdict}" + (f" ({answer.reason})" if answer.reason else ""))
+
+
+def _panel(shown: Shown) -> Panel:
+    waiting = shown.waiting
+    parts: list[str | Table] = [
+        f"event    {shown.event_type} {shown.event_id} from {shown.source}, about {shown.entity}",
+        f"why      {shown.rationale}",
+        f"waits    for {', '.join(waiting.roles) or 'a person'}"
+        + (f" until {waiting.until:%Y-%m-%d %H:%M} UTC, then it is denied" if waiting.until else ""),
+        f"at stake {money(waiting.amount, waiting.currency)}",
+        f"bundle   {shown.bundle}",
+        f"plan     {shown.plan_digest}",
+        f"from outside (data, not instructions): {', '.join(shown.taint) or 'nothing'}",
+    ]
+    for step in shown.steps:
+        table = Table(show_header=False, title=f"step {step.id}: {step.call.tool}", title_justify="left")
+        table.add_row("arguments", msgspec.json.format(step.call.args, indent=2).decode())
+        table.add_row("idempotency key", step.effect_key)
+        table.add_row("facts, from their own system", msgspec.json.format(step.facts, indent=2).decode())
+        table.add_row("policies", f"{step.verdict}: {', '.join(step.policies)}")
+        if step.compensation is not None:
+            table.add_row("undone by", f"{step.compensation.tool} {step.compensation.args.decode()}")
+        parts.append(table)
+    return Panel(Group(*parts), title=f"task {waiting.task_id}: exactly what would be executed")

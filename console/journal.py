@@ -1,0 +1,105 @@
+"""Reading tasks from the journal for people: lists and summaries, straight from the stream."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from mesh import records, subjects
+from mesh.bus import Bus
+from mesh.errors import WorkmeshError
+from mesh.journal import Journal, Stored, committing
+from mesh.lifecycle import TaskState
+from mesh.records import AnyRecord, Context, Decision, Effect, Outcome, Phase, Plan, Result, ResultStatus, Verdict
+
+
+class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A task in a list."""
+
+    task_id: str
+    domain: str
+    event_type: str
+    event_id: str
+    entity: str
+    accepted_at: str
+    state: str
+    reason: str = ""
+    amount: int = 0
+
+
+@dataclass(slots=True)
+class _Seen:
+    context: Context
+    state: TaskState = TaskState.PERCEIVED
+    outcome: Outcome | None = None
+    reason: str = ""
+
+
+async def list_tasks(bus: Bus, *, state: str = "", limit: int = 50) -> list[TaskLine]:
+    """The newest tasks first, optionally in one state."""
+    seen: dict[str, _Seen] = {}
+    seq = 1
+    while page := await bus.read(subjects.JOURNAL, seq, 256, "task.>"):
+        for message in page:
+            try:
+                _take(seen, records.decode(message.data))
+            except ValueError:
+                continue
+        seq = page[-1].seq + 1
+    lines = [_line(task) for task in reversed(seen.values())]
+    return [line for line in lines if not state or line.state == state][:limit]
+
+
+def state_of(items: list[Stored]) -> TaskState:
+    """Where a task stands, from its records in order."""
+    seen: dict[str, _Seen] = {}
+    for item in items:
+        _take(seen, item.record)
+    return next(iter(seen.values())).state if seen else TaskState.ACCEPTED
+
+
+async def history(bus: Bus, task_id: str) -> list[Stored]:
+    """All records of a task; raises ``WorkmeshError`` when the journal has none."""
+    async with committing(bus) as committer:
+        items = await Journal(bus, committer).history(task_id)
+    if not items:
+        raise WorkmeshError(f"no task {task_id!r} in the journal: `workmesh tasks list` shows what there is")
+    return items
+
+
+def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
+    task = record.header.task_id
+    if isinstance(record, Context):
+        seen[task] = _Seen(record)
+    if task not in seen:
+        return
+    known = seen[task]
+    match record:
+        case Plan(refusal=refusal):
+            known.state, known.reason = TaskState.PLANNED, refusal
+        case Decision(verdict=Verdict.NEEDS_APPROVAL, reason=reason):
+            known.state, known.reason = TaskState.WAITING, reason
+        case Decision(verdict=Verdict.ALLOW):
+            known.state, known.reason = TaskState.PERMITTED, ""
+        case Decision(verdict=Verdict.DENY, reason=reason, phase=Phase()):
+            known.state, known.reason = TaskState.DENIED, reason
+        case Effect(step=step):
+            known.state = TaskState.COMPENSATING if step.endswith("~undo") else TaskState.ACTING
+        case Result(status=ResultStatus.IN_DOUBT, error=error):
+            known.state, known.reason = TaskState.IN_DOUBT, error
+        case Outcome(status=status, reason=reason):
+            known.state, known.reason, known.outcome = TaskState(status), reason, record
+
+
+def _line(task: _Seen) -> TaskLine:
+    context = task.context
+    return TaskLine(
+        task_id=context.header.task_id,
+        domain=context.header.domain,
+        event_type=context.event.type,
+        event_id=context.event.id,
+        entity=context.entity,
+        accepted_at=context.event.accepted_at.isoformat(),
+        state=task.state,
+        reason=task.reason,
+        amount=task.outcome.amount if task.outcome else 0,
+    )

@@ -1,0 +1,121 @@
+"""``workmesh keys``: people's own keys, and their enrollment with roles by the site's root key."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+from rich.table import Table
+
+from console.options import config_option, json_option, print_json, run_async, stdout
+from mesh import subjects
+from mesh.bus import connect
+from mesh.clock import now
+from mesh.errors import WorkmeshError
+from mesh.identity import Identity, is_public_key
+from mesh.process import bus_url
+from mesh.settings import Settings, load
+from mesh.site import ADMIN
+from mesh.trust import TrustDirectory, TrustEntry, TrustWatcher, enroll, revoke
+
+
+@click.group()
+def keys() -> None:
+    """Make keys, enroll people, revoke."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path.home() / ".config" / "workmesh" / "keys",
+    show_default=True,
+    help="Where the private key is put (mode 0600).",
+)
+def new(name: str, folder: Path) -> None:
+    """Make a key of your own. Give only the printed public key away."""
+    identity = Identity.create(folder / f"{name}.nk", name)
+    click.echo(f"private key {identity.path}")
+    click.echo(f"public key  {identity.public_key}")
+
+
+@keys.command("enroll")
+@click.argument("name")
+@click.option("--public-key", required=True, help="As `workmesh keys new` printed it ('U...').")
+@click.option("--role", "roles", multiple=True, required=True, help="May be given several times.")
+@click.option("--kind", type=click.Choice(["person", "agent", "service"]), default="person", show_default=True)
+@config_option
+def enroll_(
+    name: str,
+    public_key: str,
+    roles: tuple[str, ...],
+    kind: Literal["person", "agent", "service"],
+    config: Path | None,
+) -> None:
+    """Trust NAME's key with roles; signed with the site's root key."""
+    if not is_public_key(public_key):
+        raise click.UsageError(f"{public_key!r} is not a public key ('U...', 56 characters)")
+    entry = TrustEntry(name=name, public_key=public_key, kind=kind, roles=roles, enrolled_at=now())
+    run_async(_enroll(load(config), entry))
+    click.echo(f"{name} is enrolled as {', '.join(roles)}")
+
+
+@keys.command("revoke")
+@click.argument("name")
+@config_option
+def revoke_(name: str, config: Path | None) -> None:
+    """Take NAME's trust away, at once and for good."""
+    run_async(_revoke(load(config), name))
+    click.echo(f"{name} is revoked")
+
+
+@keys.command("list")
+@json_option
+@config_option
+def list_(as_json: bool, config: Path | None) -> None:
+    """List who is trusted with what."""
+    entries = run_async(_entries(load(config)))
+    if as_json:
+        print_json(entries)
+        return
+    table = Table("name", "kind", "roles", "public key", "enrolled", "revoked")
+    for entry in entries:
+        revoked = f"{entry.revoked_at:%Y-%m-%d %H:%M}" if entry.revoked_at else ""
+        table.add_row(
+            entry.name,
+            entry.kind,
+            ", ".join(entry.roles),
+            entry.public_key,
+            f"{entry.enrolled_at:%Y-%m-%d %H:%M}",
+            revoked,
+        )
+    stdout().print(table)
+
+
+def _admin(settings: Settings) -> Identity:
+    path = settings.state_dir / "keys" / f"{ADMIN}.nk"
+    if not path.exists():
+        raise WorkmeshError(f"only the holder of the root key may do this: {path} is not there")
+    return Identity.load(path)
+
+
+async def _enroll(settings: Settings, entry: TrustEntry) -> None:
+    root = _admin(settings)
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+        await enroll(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), root, entry)
+
+
+async def _revoke(settings: Settings, name: str) -> None:
+    root = _admin(settings)
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+        await revoke(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), root, name)
+
+
+async def _entries(settings: Settings) -> tuple[TrustEntry, ...]:
+    identity = Identity.load(settings.identity_path("operator"))
+    async with connect(bus_url(settings), name="operator/keys", options=identity.nats_options()) as bus:
+        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        async with TrustWatcher(bucket, settings.root_key()) as watcher:
+            directory: TrustDirectory = watcher.directory
+            return directory.entries()

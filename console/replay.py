@@ -1,0 +1,71 @@
+"""``workmesh replay TASK``: planner and policy again, from the journal alone, with effects off."""
+
+import base64
+from pathlib import Path
+
+import click
+import msgspec
+
+from console.journal import history
+from console.options import config_option, json_option, print_json, run_async
+from mesh.activation import Activation, active_key, bundle_key
+from mesh.bus import Bus
+from mesh.operator import operator_bus
+from mesh.records import Decision
+from mesh.replay import Recorded, Replayed, load_replays
+from mesh.signing import ACTIVATION_TYPE, open_envelope
+
+_STREAM = "KV_POLICY"
+
+
+class _Sealed(msgspec.Struct):
+    payload: str
+
+
+@click.command()
+@click.argument("task")
+@json_option
+@config_option
+def replay(task: str, as_json: bool, config: Path | None) -> None:
+    """Plan and decide TASK again and say what would differ. Nothing is executed."""
+    recorded = run_async(_read(task, config))
+    results = [again(recorded) for again in load_replays().values()]
+    if as_json:
+        print_json(results)
+    else:
+        _show(results)
+
+
+async def _read(task: str, config: Path | None) -> Recorded:
+    async with operator_bus(config) as (_, bus):
+        items = await history(bus, task)
+        domain = items[0].record.header.domain
+        digests = {item.record.bundle for item in items if isinstance(item.record, Decision)}
+        active = await bus.last(_STREAM, active_key(domain))
+        if active is not None:
+            activation, _ = open_envelope(msgspec.Raw(active.data), ACTIVATION_TYPE, Activation, lambda key: None)
+            digests.add(activation.digest)
+        bundles = [raw for digest in digests if (raw := await _bundle(bus, domain, digest)) is not None]
+    return Recorded(items, bundles)
+
+
+async def _bundle(bus: Bus, domain: str, digest: str) -> msgspec.Raw | None:
+    message = await bus.last(_STREAM, bundle_key(domain, digest))
+    return payload_of(msgspec.Raw(message.data)) if message is not None else None
+
+
+def payload_of(envelope: msgspec.Raw) -> msgspec.Raw:
+    """The payload of a bundle's envelope, as JSON; its signature was checked when it was decided under."""
+    return msgspec.Raw(base64.b64decode(msgspec.json.decode(envelope, type=_Sealed).payload))
+
+
+def _show(results: list[Replayed]) -> None:
+    for result in results:
+        if not result.records:
+            click.echo(f"{result.stage}: the task has no record of it")
+        elif not result.differences:
+            click.echo(f"{result.stage}: the same ({result.records} record{'s' if result.records > 1 else ''})")
+        for difference in result.differences:
+            click.echo(f"{result.stage}: {difference.stage}: {difference.field} would differ")
+            click.echo(f"  recorded  {difference.recorded.decode()}")
+            click.echo(f"  replayed  {difference.replayed.decode()}")

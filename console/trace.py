@@ -1,0 +1,135 @@
+"""``workmesh trace TASK``: a whole task as a tree, from the event to the lesson, with the time of each record."""
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+import msgspec
+from rich.tree import Tree
+
+from console.journal import history, state_of
+from console.options import config_option, json_option, money, print_json, run_async, stdout
+from mesh.journal import Stored
+from mesh.operator import operator_bus
+from mesh.records import (
+    Approval,
+    Context,
+    Decision,
+    Effect,
+    Json,
+    Lesson,
+    Outcome,
+    Plan,
+    Result,
+)
+
+
+class TracedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record with its place in the journal."""
+
+    seq: int
+    subject: str
+    stored_at: datetime
+    record: Json
+
+
+@click.command()
+@click.argument("task")
+@json_option
+@config_option
+def trace(task: str, as_json: bool, config: Path | None) -> None:
+    """Show everything the journal says of TASK."""
+    items = run_async(_read(task, config))
+    if as_json:
+        print_json(
+            [
+                TracedRecord(
+                    seq=item.seq,
+                    subject=item.subject,
+                    stored_at=item.time,
+                    record=msgspec.Raw(msgspec.json.encode(item.record)),
+                )
+                for item in items
+            ]
+        )
+    else:
+        stdout().print(tree_of(items))
+
+
+async def _read(task: str, config: Path | None) -> list[Stored]:
+    async with operator_bus(config) as (_, bus):
+        return await history(bus, task)
+
+
+def tree_of(items: list[Stored]) -> Tree:
+    """The task as a tree for people."""
+    head = items[0].record.header
+    start = _start(items)
+    tree = Tree(f"[bold]task {head.task_id}[/] ({head.domain}): [bold]{state_of(items)}[/], trace {head.traceparent}")
+    for item in items:
+        after = (item.time - start).total_seconds() * 1000
+        node = tree.add(f"[cyan]{item.record.kind}[/] at +{after:.1f} ms  [dim]{item.subject} #{item.seq}[/]")
+        for line in _lines(item):
+            node.add(line, highlight=False)
+    return tree
+
+
+def _start(items: list[Stored]) -> datetime:
+    first = items[0].record
+    return first.event.accepted_at if isinstance(first, Context) else items[0].time
+
+
+def _lines(item: Stored) -> list[str]:
+    match item.record:
+        case Context() as context:
+            return _of_context(context)
+        case Plan() as plan:
+            return _of_plan(plan)
+        case Decision() as decision:
+            return _of_decision(decision)
+        case Approval(statement=said):
+            comment = f": {said.comment}" if said.comment else ""
+            return [f"{said.person} as {said.role}: {said.word}{comment}", f"bound to plan {said.plan_digest}"]
+        case Effect() as effect:
+            word = "withdrawn, was not sent" if effect.withdrawn else f"call by {effect.call_by:%H:%M:%S.%f}"
+            return [f"{effect.step}: {effect.tool}, epoch {effect.epoch}, by {effect.executor}, {word}", effect.key]
+        case Result() as result:
+            how = f", recovered: {result.recovered}" if result.recovered else ""
+            answer = result.error or result.output.decode()
+            return [f"{result.step}: {result.status} in {result.duration_ms:.1f} ms{how}", f"answer: {answer}"]
+        case Outcome() as outcome:
+            amount = f", {money(outcome.amount, outcome.currency)} moved" if outcome.amount else ""
+            reason = f": {outcome.reason}" if outcome.reason else ""
+            return [f"{outcome.status}{reason}{amount}"]
+        case Lesson() as lesson:
+            return [lesson.correction or f"{lesson.playbook} {lesson.status}"]
+
+
+def _of_context(context: Context) -> list[str]:
+    event = context.event
+    lines = [f"event {event.id} from {event.source}: {event.type}", f"about {context.entity}, {context.urgency}"]
+    if context.after:
+        lines.append(f"acts after task {context.after}")
+    return [*lines, f"data {context.data.decode()}", f"text from outside: {', '.join(context.taint) or 'none'}"]
+
+
+def _of_plan(plan: Plan) -> list[str]:
+    if plan.refusal:
+        return [f"refused by playbook {plan.playbook}: {plan.refusal}"]
+    lines = [f"playbook {plan.playbook} ({plan.playbook_digest[:19]}): {plan.rationale}"]
+    lines += [f"read {reading.name}: {reading.answer.decode()}" for reading in plan.readings]
+    lines += [f"cites fact {cited.fact_id} version {cited.version}: {cited.text}" for cited in plan.citations]
+    lines += [f"note: {note}" for note in plan.notes]
+    for step in plan.steps:
+        needs = f" after {', '.join(step.needs)}" if step.needs else ""
+        lines.append(f"step {step.id}{needs}: {step.call.tool} {step.call.args.decode()}")
+    return [*lines, f"digest {plan.digest}"]
+
+
+def _of_decision(decision: Decision) -> list[str]:
+    lines = [f"{decision.phase}: {decision.verdict}" + (f", {decision.reason}" if decision.reason else "")]
+    for step in decision.steps:
+        roles = f", needs {', '.join(step.roles)}" if step.roles else ""
+        lines.append(f"step {step.step}: {step.verdict} by {', '.join(step.policies)}{roles}")
+    lines += [f"facts of {sheet.step}: {sheet.facts.decode()}" for sheet in decision.sheets]
+    return [*lines, f"bundle {decision.bundle}"]

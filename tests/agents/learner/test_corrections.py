@@ -1,0 +1,109 @@
+"""People's corrections: on record and in memory, once, and never of something unknown."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agents.learner.corrections import CorrectAnswer, Corrections, CorrectRequest, digest8
+from mesh import service, subjects
+from mesh.bus import Bus
+from mesh.errors import RetryableError, TerminalError
+from mesh.journal import Journal
+from mesh.records import Lesson
+from mesh.service import ServiceError, serving
+from tests.agents.learner.endings import end_tasks, journal_of, outcome, plan_task
+from tests.memory_service.running_memory import Site, history, recall
+
+SAYS = CorrectRequest(task_id="one", text="Refund to the gift card, not to the credit card", person="ada")
+
+
+@pytest.fixture
+async def journal(site: Site) -> AsyncIterator[Journal]:
+    """The journal as the learner writes it."""
+    async with journal_of(site, "learner") as running:
+        yield running
+
+
+@pytest.fixture
+async def corrections(site: Site, journal: Journal, learner: Bus) -> AsyncIterator[Corrections]:
+    """The learner's service over a task that ended."""
+    await plan_task(site, "one")
+    await end_tasks(site, [outcome("one")])
+    found = Corrections(journal, learner, "learner/1")
+    async with serving(learner, "learner", {"correct": (CorrectRequest, found.correct)}):
+        await learner.last(subjects.JOURNAL, "task.none.none.none.none")  # goes behind the subscription
+        yield found
+
+
+async def _lessons(journal: Journal) -> list[Lesson]:
+    return [item.record for item in await journal.task("one") if isinstance(item.record, Lesson)]
+
+
+async def test_a_correction_is_a_lesson_and_a_fact_of_the_playbook(
+    site: Site, corrections: Corrections, journal: Journal, operator: Bus
+) -> None:
+    async with site.memory():
+        answer = await service.ask(operator, "learner", "correct", SAYS, CorrectAnswer)
+        (found,) = await recall(operator, "playbook/retail.return", "gift card")
+        (fact,) = await history(operator, found.scope, found.key)
+    (lesson,) = await _lessons(journal)
+    assert answer == CorrectAnswer(task_id="one", fact_id=fact.id)
+    assert (lesson.name, lesson.correction, lesson.person) == (f"correction-{digest8(SAYS.text)}", SAYS.text, "ada")
+    assert (lesson.playbook, lesson.status, lesson.tools) == ("retail.return", "completed", ("shop.return",))
+    assert lesson.header.causation.subject == "task.outcome.retail.one.-"
+    assert (fact.key, fact.text) == (f"correction/one/{digest8(SAYS.text)}", SAYS.text)
+    assert fact.provenance.person == "ada"
+    assert fact.provenance.causation is not None
+    assert fact.provenance.causation.subject == subjects.of(lesson)
+
+
+async def test_the_same_words_are_one_correction_and_other_words_another(
+    site: Site, corrections: Corrections, journal: Journal, operator: Bus
+) -> None:
+    other = CorrectRequest(task_id="one", text="And tell the customer", person="bob")
+    padded = CorrectRequest(task_id="one", text=f"  {SAYS.text}\n", person="bob")
+    async with site.memory():
+        answers = [await corrections.correct(request) for request in (SAYS, SAYS, padded, other)]
+        facts = await recall(operator, "playbook/retail.return")
+        versions = await history(operator, facts[-1].scope, facts[-1].key)
+    assert len({answer.fact_id for answer in answers}) == 2
+    assert [fact.text for fact in facts] == [other.text, SAYS.text]
+    assert [version.provenance.person for version in versions] == ["ada"], "who said it first stands"
+    assert len(await _lessons(journal)) == 2
+
+
+async def test_while_memory_is_away_the_lesson_is_kept_and_saying_it_again_completes_it(
+    site: Site, corrections: Corrections, journal: Journal, operator: Bus
+) -> None:
+    with pytest.raises(RetryableError, match="is on record, but memory does not answer"):
+        await corrections.correct(SAYS)
+    assert len(await _lessons(journal)) == 1
+    async with site.memory():
+        answer = await corrections.correct(SAYS)
+        (fact,) = await recall(operator, "playbook/retail.return")
+    assert fact.id == answer.fact_id
+    assert len(await _lessons(journal)) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (CorrectRequest(task_id="two", text="text", person="ada"), "no task 'two' in the journal"),
+        (CorrectRequest(task_id="*", text="text", person="ada"), r"no task '\*'"),
+        (CorrectRequest(task_id="one", text=" ", person="ada"), "is empty"),
+        (CorrectRequest(task_id="one", text="text", person=""), "names no person"),
+        (CorrectRequest(task_id="one", text="x" * 8193, person="ada"), "8193 bytes"),
+    ],
+)
+async def test_a_correction_of_nothing_or_by_nobody_is_refused_with_the_reason(
+    corrections: Corrections, operator: Bus, journal: Journal, request_: CorrectRequest, reason: str
+) -> None:
+    with pytest.raises(ServiceError, match=reason):
+        await service.ask(operator, "learner", "correct", request_, CorrectAnswer)
+    assert await _lessons(journal) == []
+
+
+async def test_a_task_without_a_playbook_cannot_be_corrected(site: Site, corrections: Corrections) -> None:
+    await plan_task(site, "bare", playbook="")
+    with pytest.raises(TerminalError, match="no plan of a playbook"):
+        await corrections.correct(CorrectRequest(task_id="bare", text="text", person="ada"))

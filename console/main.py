@@ -9,7 +9,9 @@ from importlib.metadata import EntryPoint, entry_points, version
 
 import click
 
+from mesh import logs
 from mesh.errors import SettingsError, WorkmeshError
+from mesh.settings import LogSettings
 
 GROUP = "workmesh.commands"
 
@@ -57,6 +59,7 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: errors that were foreseen are one line on stderr, not a traceback."""
+    logs.configure(LogSettings(level="error"), role="workmesh", instance="cli")
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

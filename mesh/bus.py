@@ -125,6 +125,17 @@ class Bus:
         found = await self._direct(stream, {"seq": seq}, batch=False)
         return found[0] if found else None
 
+    async def settle(self) -> None:
+        """Return when the server has taken the subscriptions made so far.
+
+        Twice: nats-py's ``flush`` writes its PING ahead of bytes that still wait, so one is no barrier.
+        """
+        for _ in range(2):
+            try:
+                await self.client.flush(timeout=max(1, int(self.request_timeout_s)))
+            except (nats.errors.Error, OSError) as error:
+                raise BusUnavailableError(f"the bus did not settle: {error or type(error).__name__}") from error
+
     async def start(self) -> None:
         """Open the reply inbox of direct gets."""
         await self.client.subscribe(f"{self._inbox}.*", cb=self._on_reply)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -15,13 +16,15 @@ _GATHER_S = 0.25
 _NANO = 1_000_000_000
 
 
-async def check(bus: Bus, stage: streams.ConsumerSpec | None, *, replicas: int, ack_wait_s: float) -> list[str]:
-    """What this process's streams and consumer lack, in words; an empty list when it is durable enough.
+async def check(
+    bus: Bus, names: Sequence[str], stage: streams.ConsumerSpec | None, *, replicas: int, ack_wait_s: float
+) -> list[str]:
+    """What these streams and this consumer lack, in words; an empty list when they are durable enough.
 
     ``replicas`` is the least number asked for; ``ack_wait_s`` is what the settings say.
     """
     faults = await _sync_faults(bus)
-    for name in (stage.stream,) if stage else streams.STREAM_NAMES:
+    for name in names:
         info = await bus.api(f"STREAM.INFO.{name}")
         if "error" in info:
             faults.append(f"stream {name}: {info['error'].get('description')}: run `workmesh up` or ask your admin")
@@ -37,10 +40,16 @@ async def check(bus: Bus, stage: streams.ConsumerSpec | None, *, replicas: int, 
 
 
 async def require(
-    bus: Bus, stage: streams.ConsumerSpec | None, *, replicas: int, ack_wait_s: float, relaxed: bool
+    bus: Bus,
+    names: Sequence[str],
+    stage: streams.ConsumerSpec | None,
+    *,
+    replicas: int,
+    ack_wait_s: float,
+    relaxed: bool,
 ) -> list[str]:
     """As ``check``, but raises ``NotDurableError`` with all faults unless the settings relax it."""
-    faults = await check(bus, stage, replicas=replicas, ack_wait_s=ack_wait_s)
+    faults = await check(bus, names, stage, replicas=replicas, ack_wait_s=ack_wait_s)
     if faults and not relaxed:
         raise NotDurableError(
             "the bus is not durable enough: " + "; ".join(faults) + '. Mend it, or set bus.durability = "relaxed".'

@@ -119,7 +119,7 @@ class Committer:
             except BusUnavailableError as error:
                 together = False
                 if reason := self._denial(groups[0]):
-                    groups[0].done.set_exception(TerminalError(reason))
+                    _fail(groups[0], TerminalError(reason))
                     continue
                 log.warning("commit_waits", error=str(error), groups=len(groups), retry_in_s=delay)
                 await asyncio.sleep(delay)
@@ -127,7 +127,7 @@ class Committer:
             except TerminalError as error:
                 together = False
                 if len(groups) == 1:
-                    groups[0].done.set_exception(TerminalError(str(error)))
+                    _fail(groups[0], TerminalError(str(error)))
 
     def _denial(self, group: _Group) -> str:
         """Why this identity may not write a message of the group, or an empty string."""
@@ -180,8 +180,7 @@ class Committer:
             stands = await self._bus.last(stream, message.subject)
             if stands is None or not _is_same(message, stands):
                 text = "nothing stands there yet" if stands is None else f"another record stands at {stands.seq}"
-                if not group.done.done():
-                    group.done.set_exception(ConflictError(message.subject, text))
+                _fail(group, ConflictError(message.subject, text))
                 return
             seqs.append(stands.seq)
         _settle(group, tuple(seqs))
@@ -258,6 +257,11 @@ def stored(message: StoredMessage) -> Stored:
 def _settle(group: _Group, seqs: tuple[int, ...]) -> None:
     if not group.done.done():
         group.done.set_result(seqs)
+
+
+def _fail(group: _Group, error: Exception) -> None:
+    if not group.done.done():
+        group.done.set_exception(error)
 
 
 def _expectation(message: Message) -> dict[str, str]:

@@ -34,6 +34,15 @@ from mesh.trust import TrustDirectory, TrustWatcher
 log = structlog.get_logger(__name__)
 
 _RETRY_CONNECT_S = 0.25
+# The streams that each role writes to or works from: those it must find durable.
+_STREAMS = {
+    "perception": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE),
+    "planner": (subjects.JOURNAL, subjects.QUARANTINE),
+    "policy": (subjects.JOURNAL, subjects.QUARANTINE),
+    "executor": (subjects.JOURNAL, subjects.QUARANTINE),
+    "learner": (subjects.JOURNAL, subjects.QUARANTINE),
+    "memory": (subjects.MEMORY,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,7 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exposition.serve(settings.metrics))
         bus = await _connect(stack, settings, identity, role, stopping)
-        await _require_durable(bus, settings, role)
+        await _require_durable(bus, settings, role, stopping)
         committer = await stack.enter_async_context(committing(bus, batch_max=settings.runtime.batch_max))
         folder = settings.state_dir / "state" / (settings.role_instance or role)
         local = await stack.enter_async_context(checkpoint(folder / "checkpoint.db"))
@@ -174,16 +183,23 @@ async def _connect(
             await asyncio.sleep(_RETRY_CONNECT_S)
 
 
-async def _require_durable(bus: Bus, settings: Settings, role: str) -> None:
+async def _require_durable(bus: Bus, settings: Settings, role: str, stopping: asyncio.Event) -> None:
     stage = next((spec for spec in streams.STAGES if spec.stage == role), None)
     relaxed = settings.bus.durability == "relaxed"
     while True:
         try:
             faults = await durability.require(
-                bus, stage, replicas=settings.bus.replicas, ack_wait_s=settings.bus.ack_wait_s, relaxed=relaxed
+                bus,
+                _STREAMS[role],
+                stage,
+                replicas=settings.bus.replicas,
+                ack_wait_s=settings.bus.ack_wait_s,
+                relaxed=relaxed,
             )
         except BusUnavailableError as error:
             log.warning("durability_not_known_yet", error=str(error))
+            if stopping.is_set():
+                raise
             await asyncio.sleep(_RETRY_CONNECT_S)
             continue
         except NotDurableError:

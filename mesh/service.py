@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from mesh import subjects
 from mesh.bus import Bus
-from mesh.errors import WorkmeshError
+from mesh.errors import BusUnavailableError, WorkmeshError
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,7 @@ async def serving(bus: Bus, service: str, verbs: Mapping[str, tuple[type, Verb]]
                 slots.release()
 
         subscription = await bus.client.subscribe(subjects.service(service, "*"), queue=service, cb=on_request)
+        await bus.settle()
         try:
             yield
         finally:
@@ -84,5 +85,9 @@ async def _answer_one(bus: Bus, message: Msg, verbs: Mapping[str, tuple[type, Ve
     except Exception as error:
         log.exception("request_failed", subject=message.subject)
         answer = _Answer(error=f"internal error: {type(error).__name__}")
-    if message.reply:
+    if not message.reply:
+        return
+    try:
         await bus.publish(message.reply, _encode(answer))
+    except BusUnavailableError as error:
+        log.warning("answer_not_sent", subject=message.subject, error=str(error))

@@ -5,12 +5,11 @@ The rule: the same words on the same task are one correction, however often they
 
 from collections.abc import Sequence
 
-import msgspec
-
 from mesh import service, subjects, tracing
 from mesh.bus import Bus
 from mesh.canonical import token
 from mesh.clock import now
+from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import BusUnavailableError, ConflictError, RetryableError, TerminalError
 from mesh.facts import FactEvent, Provenance, RememberRequest
 from mesh.journal import Journal, Stored, Write
@@ -19,21 +18,6 @@ from mesh.records import Causation, Header, Lesson, Outcome, Plan
 TEXT_BYTES = 8 * 1024  # what memory keeps of one fact
 PERSON_BYTES = 256
 _MEMORY_S = 2.0  # under the 3 s that the asker waits, so that the reason reaches it
-
-
-class CorrectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A person says what the task should have done."""
-
-    task_id: str
-    text: str
-    person: str
-
-
-class CorrectAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The correction stands in the journal, and as this fact in memory."""
-
-    task_id: str
-    fact_id: str
 
 
 class Corrections:

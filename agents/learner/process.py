@@ -2,9 +2,10 @@
 
 import asyncio
 
-from agents.learner.corrections import Corrections, CorrectRequest
+from agents.learner.corrections import Corrections
 from agents.learner.handler import learn
 from agents.learner.tally import Tallies
+from mesh.corrections import CorrectRequest
 from mesh.process import opened
 from mesh.projection import following
 from mesh.service import serving

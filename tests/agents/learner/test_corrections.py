@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agents.learner.corrections import CorrectAnswer, Corrections, CorrectRequest, digest8
+from agents.learner.corrections import Corrections, digest8
 from mesh import service, subjects
 from mesh.bus import Bus
+from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import RetryableError, TerminalError
 from mesh.journal import Journal
 from mesh.records import Lesson

@@ -219,6 +219,16 @@ async def test_a_letter_goes_to_the_customers_own_address_only(room: Room) -> No
         assert is_denied(await assessed(context, with_args(plan, "notify", email=email), room.systems))
 
 
+async def test_a_letter_to_another_customer_is_not_to_the_one_who_asked(room: Room) -> None:
+    order = room.orders("pending")[0]
+    context = room.cancellation(order)
+    plan = await plan_for(context, room.systems)
+    user_id, user = next(each for each in room.export["users"].items() if each[0] != order["user_id"])
+    swapped = with_args(plan, "notify", user_id=user_id, email=user["email"])
+    facts = _facts((await sheets_for(context, swapped, room.systems))["notify"])
+    assert (facts.recipient_matches, facts.owner_matches) == (False, False)
+
+
 async def test_the_facts_are_those_of_now_and_not_of_the_plans_readings(room: Room) -> None:
     order = room.orders("pending")[0]
     context = room.cancellation(order)

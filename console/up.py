@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from console.options import config_option, run_async
 from mesh import logs
+from mesh.demo import load_demo
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
 from mesh.settings import Settings, load
@@ -91,13 +93,14 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
     type=click.Path(path_type=Path, file_okay=False),
     help="Where keys, bus and local state are kept. Default: the setting state_dir (./.workmesh).",
 )
+@click.option("--with", "packs", multiple=True, metavar="PACK", help="Also run PACK's sample systems (retail: a shop).")
 @config_option
-def up(state_dir: Path | None, config: Path | None) -> None:
+def up(state_dir: Path | None, packs: tuple[str, ...], config: Path | None) -> None:
     """Run a whole site here: embedded NATS and one process of each role. Ctrl-C stops it cleanly."""
     settings = load(config)
     if state_dir is not None:
         settings = with_state_dir(settings, state_dir)
-    run_async(_up(settings, config))
+    run_async(_up(settings, packs, config))
 
 
 def with_state_dir(settings: Settings, folder: Path) -> Settings:
@@ -105,12 +108,28 @@ def with_state_dir(settings: Settings, folder: Path) -> Settings:
     return msgspec.structs.replace(settings, state_dir=folder)
 
 
-async def _up(settings: Settings, config: Path | None) -> None:
+def systems_env(pack: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """A pack's options as environment variables of the roles."""
+    prefix = f"WORKMESH_PACKS__{pack.upper()}__"
+    return {
+        prefix + name.upper(): value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in options.items()
+    }
+
+
+async def _up(settings: Settings, packs: Sequence[str], config: Path | None) -> None:
     logs.configure(settings.log, role="up", instance=settings.instance)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with running(settings, config=config) as site:
+    env: dict[str, str] = {}
+    extra: list[ChildSpec] = []
+    for name in packs:
+        shown = load_demo(name)
+        systems = shown.systems(shown.sample, settings.state_dir / "systems" / name, {})
+        env |= systems_env(name, systems.options)
+        extra += systems.children
+    async with running(settings, config=config, env=env, extra=extra) as site:
         console = Console(stderr=True)
         click.echo(f"workmesh is up in {site.ready_in_s:.1f} s: bus {site.url}, state {settings.state_dir.resolve()}")
         click.echo("In another terminal: workmesh publish FILE, workmesh tasks, workmesh approvals list. Ctrl-C stops.")

@@ -57,7 +57,7 @@ class Toolbox:
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(safe),
             stop=tenacity.stop_after_attempt(tool.retry.attempts),
-            wait=tenacity.wait_exponential_jitter(initial=tool.retry.first_delay_s, max=tool.retry.max_delay_s),
+            wait=tenacity.wait_random_exponential(multiplier=tool.retry.first_delay_s, max=tool.retry.max_delay_s),
             reraise=True,
         ):
             with attempt:
@@ -66,9 +66,9 @@ class Toolbox:
                 except UncertainError:
                     uncertain = True
                     raise
-                except NotSentError as error:
+                except (NotSentError, ToolRefusedError) as error:
                     if uncertain:
-                        # An earlier attempt of this dispatch may have arrived: the dispatch as a whole may have too.
+                        # An earlier attempt of this dispatch may still take effect: so may the dispatch as a whole.
                         raise UncertainError(str(error)) from error
                     raise
         raise AssertionError("unreachable: tenacity returns or raises")

@@ -15,7 +15,14 @@ from agents.planner.playbook import ExpressionError, Playbook, choose
 from agents.planner.turns import Turns
 from mesh import service, tracing
 from mesh.bus import Bus
-from mesh.errors import BusUnavailableError, NotSentError, RetryableError, TerminalError, ToolRefusedError
+from mesh.errors import (
+    BusUnavailableError,
+    NotSentError,
+    RetryableError,
+    TerminalError,
+    ToolRefusedError,
+    UncertainError,
+)
 from mesh.facts import RecalledFact, RecallRequest
 from mesh.journal import Write
 from mesh.records import Call, Context, Header, Plan, Reading
@@ -89,7 +96,7 @@ class Planner:
             )
         except ToolRefusedError as error:
             raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error
-        except NotSentError as error:
+        except (NotSentError, UncertainError) as error:
             raise RetryableError(f"read {name} ({call.tool}): {error}") from error
         return Reading(name=name, call=call, answer=answer)
 

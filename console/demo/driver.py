@@ -15,9 +15,9 @@ from console.demo.approver import approve_all
 from console.demo.killer import Killer
 from console.demo.ledger import Ledger
 from console.publish import Published, publish_lines
-from console.up import Running, running
+from console.up import Running, running, systems_env
 from mesh.bus import Bus
-from mesh.demo import Applied, Demo, Systems
+from mesh.demo import Applied, Demo
 from mesh.errors import BusUnavailableError
 from mesh.identity import Identity
 from mesh.journal import committing
@@ -73,7 +73,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
         site = await stack.enter_async_context(
             running(
                 settings,
-                env=_env(plan.pack, systems),
+                env=systems_env(plan.pack, systems.options),
                 extra=systems.children,
                 people={person: plan.demo.roles},
             )
@@ -176,12 +176,3 @@ def _person(folder: Path) -> Identity:
 
 def _settings(folder: Path) -> Settings:
     return load(None, {"WORKMESH_STATE_DIR": str(folder / "site")})
-
-
-def _env(pack: str, systems: Systems) -> dict[str, str]:
-    """The pack's options as environment variables of the roles."""
-    prefix = f"WORKMESH_PACKS__{pack.upper()}__"
-    return {
-        prefix + name.upper(): value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for name, value in systems.options.items()
-    }

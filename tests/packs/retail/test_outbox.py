@@ -19,9 +19,6 @@ from packs.retail.arguments import NotifyArgs
 from packs.retail.outbox import FolderOutbox, SmtpOutbox, SmtpServer
 from tests.packs.retail.storefront import toolbox
 
-# mesh.toolbox gives tenacity a parameter that is deprecated; to be taken out once it does not.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
-
 LETTER = {
     "order_id": "#W1234567",
     "user_id": "ann_1",

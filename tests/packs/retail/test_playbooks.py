@@ -18,9 +18,6 @@ from packs.retail.quote import usd
 from packs.retail.shop.process import ShopProcess
 from tests.packs.retail.storefront import accept, assessed, lines, plan_for, playbooks
 
-# mesh.toolbox gives tenacity a parameter that is deprecated; to be taken out once it does not.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
-
 
 @pytest.fixture(scope="module")
 def shop_url(retail_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -25,9 +25,6 @@ from tests.packs.retail.storefront import (
     with_args,
 )
 
-# mesh.toolbox gives tenacity a parameter that is deprecated; to be taken out once it does not.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
-
 StartShop = Callable[..., ShopProcess]
 
 

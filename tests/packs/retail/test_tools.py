@@ -22,9 +22,6 @@ from packs.retail.shop.faults import Faults
 from packs.retail.shop.process import ShopProcess
 from tests.packs.retail.storefront import toolbox
 
-# mesh.toolbox gives tenacity a parameter that is deprecated; to be taken out once it does not.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
-
 StartShop = Callable[..., ShopProcess]
 
 

@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/workmesh demo retail
 
 up: install
-	$(BIN)/workmesh up
+	$(BIN)/workmesh up --with retail
 
 bench: install
 	$(BIN)/workmesh bench

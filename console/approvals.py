@@ -8,14 +8,14 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
-from console.options import config_option, json_option, money, print_json, run_async, stdout
 from console.words import say
 from mesh import service
 from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
+from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.identity import Identity
 from mesh.operator import operator_bus
-from mesh.records import Word
+from mesh.records import Json, Word, text
 
 key_option = click.option(
     "--key",
@@ -149,11 +149,15 @@ def _panel(shown: Shown) -> Panel:
     ]
     for step in shown.steps:
         table = Table(show_header=False, title=f"step {step.id}: {step.call.tool}", title_justify="left")
-        table.add_row("arguments", msgspec.json.format(step.call.args, indent=2).decode())
+        table.add_row("arguments", _pretty(step.call.args))
         table.add_row("idempotency key", step.effect_key)
-        table.add_row("facts, from their own system", msgspec.json.format(step.facts, indent=2).decode())
+        table.add_row("facts, from their own system", _pretty(step.facts))
         table.add_row("policies", f"{step.verdict}: {', '.join(step.policies)}")
         if step.compensation is not None:
-            table.add_row("undone by", f"{step.compensation.tool} {step.compensation.args.decode()}")
+            table.add_row("undone by", f"{step.compensation.tool} {text(step.compensation.args)}")
         parts.append(table)
     return Panel(Group(*parts), title=f"task {waiting.task_id}: exactly what would be executed")
+
+
+def _pretty(part: Json) -> str:
+    return msgspec.json.format(bytes(part), indent=2).decode()

@@ -6,9 +6,9 @@ from typing import Literal
 import click
 from rich.table import Table
 
-from console.options import config_option, json_option, print_json, run_async, stdout
 from mesh import subjects
 from mesh.bus import connect
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.identity import Identity, is_public_key

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from console.options import config_option, print_json, run_async
 from mesh import subjects
 from mesh.canonical import task_id
+from mesh.cli import config_option, print_json, run_async
 from mesh.journal import Committer, Message, committing
 from mesh.operator import operator_bus
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from console.options import config_option, json_option, print_json, run_async, stdout
 from mesh import quarantine as items
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.journal import committing
 from mesh.operator import operator_bus

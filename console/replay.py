@@ -7,11 +7,11 @@ import click
 import msgspec
 
 from console.journal import history
-from console.options import config_option, json_option, print_json, run_async
 from mesh.activation import Activation, active_key, bundle_key
 from mesh.bus import Bus
+from mesh.cli import config_option, json_option, print_json, run_async
 from mesh.operator import operator_bus
-from mesh.records import Decision
+from mesh.records import Decision, text
 from mesh.replay import Recorded, Replayed, load_replays
 from mesh.signing import ACTIVATION_TYPE, open_envelope
 
@@ -67,5 +67,5 @@ def _show(results: list[Replayed]) -> None:
             click.echo(f"{result.stage}: the same ({result.records} record{'s' if result.records > 1 else ''})")
         for difference in result.differences:
             click.echo(f"{result.stage}: {difference.stage}: {difference.field} would differ")
-            click.echo(f"  recorded  {difference.recorded.decode()}")
-            click.echo(f"  replayed  {difference.replayed.decode()}")
+            click.echo(f"  recorded  {text(difference.recorded)}")
+            click.echo(f"  replayed  {text(difference.replayed)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from console.options import config_option, first_error
+from mesh.cli import config_option, first_error
 from mesh.errors import SettingsError, WorkmeshError
 from mesh.settings import load
 

@@ -7,10 +7,10 @@ from rich.table import Table
 
 from console.approvals import key_option
 from console.journal import TaskLine, list_tasks
-from console.options import config_option, json_option, money, print_json, run_async, stdout
 from console.words import say
 from mesh import service
 from mesh.approvals import Shown, TaskRequest, WordAnswer
+from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import WorkmeshError
 from mesh.identity import Identity

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.text import Text
 from rich.tree import Tree
 
 from console.journal import history, state_of
-from console.options import config_option, json_option, money, print_json, run_async, stdout
+from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.journal import Stored
 from mesh.operator import operator_bus
 from mesh.records import (
@@ -21,6 +22,7 @@ from mesh.records import (
     Outcome,
     Plan,
     Result,
+    text,
 )
 
 
@@ -65,12 +67,14 @@ def tree_of(items: list[Stored]) -> Tree:
     """The task as a tree for people."""
     head = items[0].record.header
     start = _start(items)
-    tree = Tree(f"[bold]task {head.task_id}[/] ({head.domain}): [bold]{state_of(items)}[/], trace {head.traceparent}")
+    title = (f"task {head.task_id}", "bold"), f" ({head.domain}): ", (state_of(items), "bold")
+    tree = Tree(Text.assemble(*title, f", trace {head.traceparent}"))
     for item in items:
         after = (item.time - start).total_seconds() * 1000
-        node = tree.add(f"[cyan]{item.record.kind}[/] at +{after:.1f} ms  [dim]{item.subject} #{item.seq}[/]")
+        place = f"{item.subject} #{item.seq}"
+        node = tree.add(Text.assemble((item.record.kind, "cyan"), f" at +{after:.1f} ms  ", (place, "dim")))
         for line in _lines(item):
-            node.add(line, highlight=False)
+            node.add(line)
     return tree
 
 
@@ -95,7 +99,7 @@ def _lines(item: Stored) -> list[str]:
             return [f"{effect.step}: {effect.tool}, epoch {effect.epoch}, by {effect.executor}, {word}", effect.key]
         case Result() as result:
             how = f", recovered: {result.recovered}" if result.recovered else ""
-            answer = result.error or result.output.decode()
+            answer = result.error or text(result.output)
             return [f"{result.step}: {result.status} in {result.duration_ms:.1f} ms{how}", f"answer: {answer}"]
         case Outcome() as outcome:
             amount = f", {money(outcome.amount, outcome.currency)} moved" if outcome.amount else ""
@@ -110,19 +114,19 @@ def _of_context(context: Context) -> list[str]:
     lines = [f"event {event.id} from {event.source}: {event.type}", f"about {context.entity}, {context.urgency}"]
     if context.after:
         lines.append(f"acts after task {context.after}")
-    return [*lines, f"data {context.data.decode()}", f"text from outside: {', '.join(context.taint) or 'none'}"]
+    return [*lines, f"data {text(context.data)}", f"text from outside: {', '.join(context.taint) or 'none'}"]
 
 
 def _of_plan(plan: Plan) -> list[str]:
     if plan.refusal:
         return [f"refused by playbook {plan.playbook}: {plan.refusal}"]
     lines = [f"playbook {plan.playbook} ({plan.playbook_digest[:19]}): {plan.rationale}"]
-    lines += [f"read {reading.name}: {reading.answer.decode()}" for reading in plan.readings]
+    lines += [f"read {reading.name}: {text(reading.answer)}" for reading in plan.readings]
     lines += [f"cites fact {cited.fact_id} version {cited.version}: {cited.text}" for cited in plan.citations]
     lines += [f"note: {note}" for note in plan.notes]
     for step in plan.steps:
         needs = f" after {', '.join(step.needs)}" if step.needs else ""
-        lines.append(f"step {step.id}{needs}: {step.call.tool} {step.call.args.decode()}")
+        lines.append(f"step {step.id}{needs}: {step.call.tool} {text(step.call.args)}")
     return [*lines, f"digest {plan.digest}"]
 
 
@@ -131,5 +135,5 @@ def _of_decision(decision: Decision) -> list[str]:
     for step in decision.steps:
         roles = f", needs {', '.join(step.roles)}" if step.roles else ""
         lines.append(f"step {step.step}: {step.verdict} by {', '.join(step.policies)}{roles}")
-    lines += [f"facts of {sheet.step}: {sheet.facts.decode()}" for sheet in decision.sheets]
+    lines += [f"facts of {sheet.step}: {text(sheet.facts)}" for sheet in decision.sheets]
     return [*lines, f"bundle {decision.bundle}"]

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from console.options import config_option, run_async
 from mesh import logs
+from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity

@@ -7,25 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from memory_service.requests import FactsPage, FactsRequest, HistoryRequest
 from mesh import logs, service
 from mesh.bus import Bus
+from mesh.cli import config_option, json_option, print_json, stdout
 from mesh.facts import FactEvent, FactStatus, ForgetRequest, Provenance, RecalledFact, RecallRequest, RememberRequest
 from mesh.operator import ROLE, operator_bus
 from mesh.settings import LogSettings
 
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="WORKMESH_CONFIG",
-    help="Settings file (TOML). Default: built-in settings under the environment (WORKMESH_...).",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _source = click.option("--source", default=ROLE, show_default=True, help="Where this comes from: a document, a URI.")
 
 
@@ -39,14 +30,14 @@ def memory() -> None:
 @click.argument("key")
 @click.argument("text")
 @_source
-@_config
-@_json
+@config_option
+@json_option
 def remember(scope: str, key: str, text: str, source: str, config: Path | None, as_json: bool) -> None:
     """Remember TEXT under SCOPE and KEY, in place of what stands there."""
     request = RememberRequest(scope=scope, key=key, text=text, provenance=_provenance(source))
     fact = _on_bus(config, lambda bus: service.ask(bus, "memory", "remember", request, FactEvent))
     if as_json:
-        _print_json(fact)
+        print_json(fact)
     else:
         click.echo(f"{fact.scope} {fact.key}: version {fact.version}")
 
@@ -56,14 +47,14 @@ def remember(scope: str, key: str, text: str, source: str, config: Path | None, 
 @click.argument("query", default="")
 @click.option("--key", default="", help="The fact of exactly this key.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 50), help="At most so many facts.")
-@_config
-@_json
+@config_option
+@json_option
 def recall(scope: str, query: str, key: str, limit: int, config: Path | None, as_json: bool) -> None:
     """Find facts of SCOPE: the best for the words of QUERY, or else the newest."""
     request = RecallRequest(scope=scope, query=query, key=key, limit=limit)
     found = _on_bus(config, lambda bus: service.ask(bus, "memory", "recall", request, tuple[RecalledFact, ...]))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         rows = [
             (fact.scope, fact.key, fact.text, str(fact.version), fact.source, f"{fact.score:.3f}") for fact in found
@@ -73,13 +64,13 @@ def recall(scope: str, query: str, key: str, limit: int, config: Path | None, as
 
 @memory.command()
 @click.argument("scope")
-@_config
-@_json
+@config_option
+@json_option
 def facts(scope: str, config: Path | None, as_json: bool) -> None:
     """List all facts of SCOPE."""
     found = _on_bus(config, lambda bus: all_facts(bus, scope))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         rows = [(fact.scope, fact.key, fact.text, str(fact.version), fact.provenance.source) for fact in found]
         _print_table(("scope", "key", "text", "version", "source"), rows)
@@ -88,14 +79,14 @@ def facts(scope: str, config: Path | None, as_json: bool) -> None:
 @memory.command()
 @click.argument("scope")
 @click.argument("key")
-@_config
-@_json
+@config_option
+@json_option
 def history(scope: str, key: str, config: Path | None, as_json: bool) -> None:
     """List the versions of one fact (the last 50), oldest first: who wrote or forgot it, when, and from what."""
     request = HistoryRequest(scope=scope, key=key)
     found = _on_bus(config, lambda bus: service.ask(bus, "memory", "history", request, tuple[FactEvent, ...]))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     rows = []
     for fact in found:
@@ -109,14 +100,14 @@ def history(scope: str, key: str, config: Path | None, as_json: bool) -> None:
 @click.argument("scope")
 @click.argument("key")
 @_source
-@_config
-@_json
+@config_option
+@json_option
 def forget(scope: str, key: str, source: str, config: Path | None, as_json: bool) -> None:
     """Forget the fact of SCOPE and KEY: it is not recalled again, and that it was forgotten stays on record."""
     request = ForgetRequest(scope=scope, key=key, provenance=_provenance(source))
     fact = _on_bus(config, lambda bus: service.ask(bus, "memory", "forget", request, FactEvent))
     if as_json:
-        _print_json(fact)
+        print_json(fact)
     else:
         click.echo(f"{fact.scope} {fact.key}: {FactStatus.FORGOTTEN} (version {fact.version})")
 
@@ -156,18 +147,8 @@ def _person() -> str:
         return ""
 
 
-def _print_json(value: msgspec.Struct | Sequence[msgspec.Struct]) -> None:
-    click.echo(msgspec.json.encode(value).decode())
-
-
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    if not rows:
-        console.print("no facts")
-        return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+        table.add_row(*row)
+    stdout().print(table if rows else "no facts")

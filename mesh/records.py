@@ -390,6 +390,11 @@ def decode(data: bytes) -> AnyRecord:
     return record
 
 
+def text(part: Json) -> str:
+    """A JSON part of a record as text, for showing."""
+    return bytes(part).decode("utf-8", "replace")
+
+
 def same_intent(ours: AnyRecord, theirs: AnyRecord) -> bool:
     """Whether two records under one subject say the same, whoever wrote them and whenever."""
     if type(ours) is not type(theirs):

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import click
-import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from mesh.cli import print_json, stdout
 from mesh.errors import SettingsError
 from mesh.pack import load_packs
 from mesh.records import Struct
@@ -44,7 +43,7 @@ def policy() -> None:
 
 @policy.command()
 @click.argument("source", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def check(source: str, as_json: bool) -> None:
     """Compile the bundle in DIR (a folder, or the name of a pack): syntax, schema, ids, annotations, cases."""
     folder, domain = _locate(source)
@@ -60,7 +59,7 @@ def check(source: str, as_json: bool) -> None:
     except BundleError as error:
         report = CheckReport(ok=False, domain=domain, error=str(error))
     if as_json:
-        _print_json(report)
+        print_json(report)
     elif report.ok:
         click.echo(f"{domain}: {len(report.policies)} policies, {report.cases} cases, {report.digest}")
     else:
@@ -70,7 +69,7 @@ def check(source: str, as_json: bool) -> None:
 
 @policy.command()
 @click.argument("source", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.option("--require-coverage", is_flag=True, help="Fail when a policy determines no case.")
 def test(source: str, as_json: bool, require_coverage: bool) -> None:
     """Run the cases of the bundle in DIR (a folder, or the name of a pack)."""
@@ -85,7 +84,7 @@ def test(source: str, as_json: bool, require_coverage: bool) -> None:
     except BundleError as error:
         report = TestReport(ok=False, domain=domain, error=str(error))
     if as_json:
-        _print_json(report)
+        print_json(report)
     elif report.error:
         click.echo(report.error, err=True)
     else:
@@ -105,26 +104,22 @@ def _locate(source: str) -> tuple[Path, str]:
         raise click.UsageError(f"{source} is no folder, and {error}") from error
 
 
-def _print_json(report: CheckReport | TestReport) -> None:
-    click.echo(msgspec.json.encode(report))
-
-
 def _print_table(report: TestReport) -> None:
-    console = Console()
-    table = Table("", "file", "case", "verdict", "policies", "problem", title=f"policies of {escape(report.domain)}")
+    console = stdout()
+    table = Table("", "file", "case", "verdict", "policies", "problem", title=f"policies of {report.domain}")
     for result in report.results:
-        mark = "[green]ok[/green]" if result.passed else "[red]no[/red]"
+        mark = Text("ok", "green") if result.passed else Text("no", "red")
         verdict = result.verdict
         policies, problems = ", ".join(verdict.policies), "; ".join(result.problems)
         columns = (result.file.removeprefix("cases/"), result.case, verdict.verdict, policies, problems)
-        table.add_row(mark, *(escape(column) for column in columns))
+        table.add_row(mark, *columns)
     console.print(table)
     failed = sum(not result.passed for result in report.results)
     console.print(f"{len(report.results)} cases, {failed} failed, {len(report.uncovered)} policies without a case")
     if not report.results:
         console.print("no cases: add cases/*.yaml")
     if report.uncovered:
-        console.print(f"no case is determined by: {escape(', '.join(report.uncovered))}")
+        console.print(f"no case is determined by: {', '.join(report.uncovered)}")
 
 
 def _exit(ok: bool) -> None:

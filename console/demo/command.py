@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from console.demo.driver import DemoPlan, Run, run_demo
 from console.demo.report import Report, report, show
-from console.options import print_json, run_async
 from console.publish import read_lines
 from console.up import Running
 from mesh import logs
+from mesh.cli import print_json, run_async, stdout
 from mesh.demo import Demo, load_demo
 from mesh.settings import LogSettings
 
@@ -67,7 +67,7 @@ def demo(
         for problem in result.problems[:50]:
             click.echo(f"problem: {problem}", err=True)
     else:
-        show(result, run, Console())
+        show(result, run, stdout())
     sys.exit(1 if result.problems else 0)
 
 

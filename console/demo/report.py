@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from console.demo.driver import Run
 from console.demo.killer import recovery_times
@@ -83,7 +84,7 @@ def show(result: Report, run: Run, console: Console) -> None:
             reasons = Counter(line.reason for line in lines if line.reason).most_common(1)
             reason = f"{reasons[0][0][:70]} ({reasons[0][1]})" if reasons else ""
             amount = f"{sum(line.amount for line in lines):,.2f}" if any(line.amount for line in lines) else ""
-            table.add_row(f"[{_STYLES.get(name, 'white')}]{name}", str(len(lines)), amount, reason)
+            table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), amount, reason)
     console.print(table)
     stages = Table("stage", "median ms", "p99 ms", title="From acceptance of the event to each record")
     for stage, values in _stage_times(list(run.ledger.outcomes.values())).items():
@@ -101,9 +102,11 @@ def show(result: Report, run: Run, console: Console) -> None:
             f"(median), {numbers['recovery_max_s']} s (most)"
         )
     for problem in result.problems[:20]:
-        console.print(f"[bold red]problem:[/] {problem}", highlight=False)
-    verdict = "[bold green]verified[/]: nothing lost, nothing repeated, all as expected"
-    console.print(verdict if not result.problems else f"[bold red]{len(result.problems)} problems[/]")
+        console.print(Text.assemble(("problem: ", "bold red"), problem))
+    if result.problems:
+        console.print(Text(f"{len(result.problems)} problems", "bold red"))
+    else:
+        console.print(Text.assemble(("verified", "bold green"), ": nothing lost, nothing repeated, all as expected"))
 
 
 def _unaccounted(run: Run, keys: set[str]) -> list[str]:

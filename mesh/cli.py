@@ -1,6 +1,7 @@
-"""Options and output that many commands share."""
+"""Options and output that the commands of every part share."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,8 +9,11 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 T = TypeVar("T")
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 config_option = click.option(
     "--config",
@@ -39,10 +43,21 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
+class _Verbatim(Console):
+    """Shows text as it is: what comes from outside can neither style itself nor move the cursor."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text without markup, emoji codes and control characters."""
+        options |= {"markup": False, "emoji": False, "highlight": False}
+        return super().render_str(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), **options)
+
+
 def stdout() -> Console:
-    """Rich output for people; as wide as it needs when it is not a terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    """Rich output for people, 160 columns wide when it is not a terminal; text from outside is shown verbatim."""
+    console = _Verbatim(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    return console
 
 
 def money(amount: int, currency: str) -> str:

@@ -36,7 +36,7 @@ bench: install
 	$(BIN)/workmesh bench
 
 chaos: install
-	$(BIN)/python -m benchmarks.kills
+	$(BIN)/workmesh chaos
 
 lock:
 	uv pip compile --universal --generate-hashes --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock

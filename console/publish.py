@@ -1,6 +1,7 @@
 """``workmesh publish FILE``: events onto the bus, each acknowledged only when it is on disk."""
 
 import asyncio
+import secrets
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
@@ -42,12 +43,16 @@ def read_lines(data: bytes) -> list[bytes]:
 
 
 def message_of(line: bytes) -> tuple[Message, _Head]:
-    """The line as a publish to its type's subject; a line that cannot be read goes where perception refuses it."""
+    """The line as a publish to its type's subject; a line that cannot be read goes where perception refuses it.
+
+    Each publish has a message id of its own, so that one whose acknowledgement was lost is not stored twice.
+    """
     try:
         head = msgspec.json.decode(line, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         head = _Head()
-    return Message(subjects.event(head.type), line, expected=None), head
+    headers = {"Nats-Msg-Id": secrets.token_hex(12)}
+    return Message(subjects.event(head.type), line, expected=None, headers=headers), head
 
 
 async def publish_lines(

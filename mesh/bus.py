@@ -5,10 +5,11 @@ The rule: every await on the bus has a time limit, and what the bus refused is t
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import nats
 import nats.errors
@@ -21,10 +22,14 @@ from mesh.errors import BusUnavailableError, TerminalError
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 Reconnected = Callable[[], Awaitable[None]]
 
 _END_OF_BATCH = "204"
 _NOT_FOUND = "404"
+_NO_RESPONDERS = "503"
+_DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Bus:
         self.denied: dict[str, str] = {}
         self._reconnected: list[Reconnected] = []
         self._inbox = client.new_inbox()
-        self._replies: dict[str, _Replies] = {}
+        self._replies: dict[str, _Waiting[Any]] = {}
         self._next = 0
 
     @property
@@ -60,8 +65,15 @@ class Bus:
         """Have ``callback`` awaited after each reconnect: what dies silently at a server restart is remade there."""
         self._reconnected.append(callback)
 
+    def refused(self, subject: str, reason: str) -> None:
+        """Remember that the server refused a publish, until the next connection, which may have other rights."""
+        while len(self.denied) >= _DENIED_MAX:
+            del self.denied[next(iter(self.denied))]
+        self.denied[subject.lower()] = reason  # nats-py has the subject in lower case
+
     async def reconnected(self) -> None:
         """Tell everyone who asked that the connection is new."""
+        self.denied.clear()
         metrics.RECONNECTS.inc()
         log.info("bus_reconnected", server=str(self.client.connected_url.netloc if self.client.connected_url else ""))
         for callback in self._reconnected:
@@ -80,6 +92,8 @@ class Bus:
         """Publish without a confirmation; for acks, hints, and parts of a batch."""
         try:
             await self.client.publish(subject, data, reply=reply, headers=headers)
+        except nats.errors.MaxPayloadError as error:
+            raise TerminalError(_too_large(subject, data)) from error
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailableError(f"publish to {subject}: {error or type(error).__name__}") from error
 
@@ -90,15 +104,14 @@ class Bus:
         limit = timeout_s or self.request_timeout_s
         await self.wait_connected(limit)
         try:
-            return await self.client.request(subject, data, timeout=limit, headers=headers)
-        except nats.errors.NoRespondersError as error:
-            raise BusUnavailableError(f"nobody answers {subject}") from error
-        except (nats.errors.TimeoutError, TimeoutError) as error:
+            answer = await self._exchange(_Reply(), subject, data, headers, limit)
+        except TimeoutError as error:
             if reason := self.denied.get(subject.lower()):
                 raise TerminalError(f"this identity may not publish {subject}: {reason}") from error
             raise BusUnavailableError(f"no answer from {subject} within {limit:g} s") from error
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailableError(f"request to {subject}: {error or type(error).__name__}") from error
+        if (answer.headers or {}).get("Status") == _NO_RESPONDERS:
+            raise BusUnavailableError(f"nobody answers {subject}")
+        return answer
 
     async def api(self, name: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A JetStream API request; the decoded answer, ``error`` included."""
@@ -136,8 +149,14 @@ class Bus:
             except (nats.errors.Error, OSError) as error:
                 raise BusUnavailableError(f"the bus did not settle: {error or type(error).__name__}") from error
 
+    def connection_lost(self) -> None:
+        """Fail at once what waits for an answer that can no longer come."""
+        for waiting in list(self._replies.values()):
+            if not waiting.done.done():
+                waiting.done.set_exception(BusUnavailableError("the connection was lost before the answer came"))
+
     async def start(self) -> None:
-        """Open the reply inbox of direct gets."""
+        """Open the inbox of replies."""
         await self.client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
 
     async def _on_reply(self, message: Msg) -> None:
@@ -146,26 +165,54 @@ class Bus:
             replies.take(message)
 
     async def _direct(self, stream: str, request: Mapping[str, Any], *, batch: bool) -> list[StoredMessage]:
-        await self.wait_connected(self.request_timeout_s)
-        self._next += 1
-        token = str(self._next)
-        replies = self._replies[token] = _Replies(stream, batch=batch)
+        limit = self.request_timeout_s
+        await self.wait_connected(limit)
+        replies = _Replies(stream, batch=batch)
+        subject = f"$JS.API.DIRECT.GET.{stream}"
         try:
-            async with asyncio.timeout(self.request_timeout_s):
-                subject = f"$JS.API.DIRECT.GET.{stream}"
-                await self.publish(subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
-                return await replies.done
+            return await self._exchange(replies, subject, json.dumps(request).encode(), None, limit)
         except TimeoutError as error:
             raise BusUnavailableError(f"no answer to a direct get of {stream}: {request}") from error
+
+    async def _exchange(
+        self, waiting: "_Waiting[T]", subject: str, data: bytes, headers: dict[str, str] | None, limit_s: float
+    ) -> T:
+        """Publish with a reply subject of its own, and wait for what ``waiting`` makes of the answers."""
+        self._next += 1
+        token = str(self._next)
+        self._replies[token] = waiting
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.publish(subject, data, headers, reply=f"{self._inbox}.{token}")
+                return await waiting.done
         finally:
             del self._replies[token]
 
 
-class _Replies:
+class _Waiting(ABC, Generic[T]):
+    """What waits for answers; ``done`` holds what came of them."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    @abstractmethod
+    def take(self, message: Msg) -> None:
+        """Take one answer in."""
+
+
+class _Reply(_Waiting[Msg]):
+    """Waits for one answer."""
+
+    def take(self, message: Msg) -> None:
+        if not self.done.done():
+            self.done.set_result(message)
+
+
+class _Replies(_Waiting[list[StoredMessage]]):
     """Collects the answers to one direct get until the end of the batch."""
 
     def __init__(self, stream: str, *, batch: bool) -> None:
-        self.done: asyncio.Future[list[StoredMessage]] = asyncio.get_running_loop().create_future()
+        super().__init__()
         self._stream = stream
         self._batch = batch
         self._messages: list[StoredMessage] = []
@@ -194,6 +241,10 @@ class _Replies:
                 self.done.set_result(self._messages)
 
 
+def _too_large(subject: str, data: bytes) -> str:
+    return f"{len(data)} bytes for {subject} are more than the server takes in one message"
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -213,11 +264,13 @@ async def connect(
         text = str(error)
         if "permissions violation for publish" in text.lower() and bus is not None:
             subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
-            bus.denied[subject.lower()] = text  # nats-py has the text in lower case
+            bus.refused(subject, text)
         log.warning("bus_error", error=text or type(error).__name__)
 
     async def on_disconnect() -> None:
         log.warning("bus_disconnected")
+        if bus is not None:
+            bus.connection_lost()
 
     async def on_reconnect() -> None:
         if bus is not None:
@@ -249,4 +302,7 @@ async def connect(
         await bus.start()
         yield bus
     finally:
-        await client.close()
+        try:
+            await client.close()
+        except (nats.errors.Error, OSError) as error:  # it closes all the same, while it is reconnecting for one
+            log.debug("bus_closed_while_away", error=str(error) or type(error).__name__)

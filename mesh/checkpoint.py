@@ -120,10 +120,11 @@ class Checkpoint:
         try:
             for sql, values, _ in pending:
                 self._database.execute(sql, values)
+            self._database.execute("COMMIT")
         except sqlite3.Error:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
 
     async def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         return await self._in_thread(lambda: self._database.execute(sql, values).fetchall())

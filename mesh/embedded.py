@@ -30,6 +30,7 @@ _STOP_S = 5.0
 _LOCK_S = 3.0  # a server whose parent was killed is gone by then
 _POLL_S = 0.02
 _BACKOFF_S = (0.05, 5.0)
+_HEALTHY_S = 1.0  # one that answered this long was healthy: the back-off starts anew
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -162,7 +163,7 @@ class EmbeddedNats:
             loop = asyncio.get_running_loop()
             started = loop.time()
             code = await self._process.wait()
-            if loop.time() - started > _BACKOFF_S[1]:
+            if loop.time() - started > _HEALTHY_S:
                 delay = _BACKOFF_S[0]
             log.error("embedded_nats_died", code=code, restart_in_s=delay, log=str(self.log_file))
             await asyncio.sleep(delay)

@@ -18,6 +18,7 @@ _JSON_TYPES = re.compile(r"(?i)^application/([a-z0-9.+-]+\+)?json\s*(;.*)?$")
 _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MAX_EVENT_BYTES = 64 * 1024
+MAX_DEPTH = 64  # deeper data would end some later step, not this one, with the interpreter's recursion limit
 
 
 class MalformedEventError(WorkmeshError):
@@ -58,34 +59,53 @@ def read(data: bytes, headers: Mapping[str, str] | None = None) -> CloudEvent:
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     fields = _binary(data, lowered) if "ce-specversion" in lowered else _structured(data)
     if "traceparent" not in fields and (trace := lowered.get("traceparent")):
-        fields["traceparent"] = msgspec.Raw(msgspec.json.encode(trace))
+        fields["traceparent"] = _raw("traceparent", trace)
     return _checked(fields)
 
 
 def _binary(data: bytes, headers: Mapping[str, str]) -> dict[str, msgspec.Raw]:
-    fields = {
-        name[3:]: msgspec.Raw(msgspec.json.encode(unquote(value)))
-        for name, value in headers.items()
-        if name.startswith("ce-")
-    }
+    fields = {name[3:]: _raw(name[3:], unquote(value)) for name, value in headers.items() if name.startswith("ce-")}
     if content_type := headers.get("content-type"):
-        fields["datacontenttype"] = msgspec.Raw(msgspec.json.encode(content_type))
+        fields["datacontenttype"] = _raw("datacontenttype", content_type)
     if data:
         try:
-            msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _check_depth(data)
+        except (ValueError, RecursionError) as error:
             raise MalformedEventError("/data", f"not JSON: {error}") from error
         fields["data"] = msgspec.Raw(data)
     return fields
 
 
+def _raw(name: str, text: str) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(text))
+    except UnicodeEncodeError as error:
+        raise MalformedEventError(f"/{name}", f"is not text: {error}") from error
+
+
 def _structured(data: bytes) -> dict[str, msgspec.Raw]:
     try:
         data.decode("utf-8")
-        msgspec.json.decode(data)
+        _check_depth(data)
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedEventError("", f"not a CloudEvent in JSON: {error}") from error
+
+
+def _check_depth(data: bytes) -> None:
+    """Raises ``ValueError`` when the data is not JSON, or is nested too deep."""
+    level = [msgspec.json.decode(data)]
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if any(isinstance(value, dict | list) for value in level):
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _checked(fields: dict[str, msgspec.Raw]) -> CloudEvent:
@@ -97,8 +117,8 @@ def _checked(fields: dict[str, msgspec.Raw]) -> CloudEvent:
     for name in ("specversion", "id", "source", "type"):
         if name not in fields:
             raise MalformedEventError(f"/{name}", "is required")
-    for name in ("subject", "time", "datacontenttype", "dataschema"):
-        if fields.get(name) == b"null":
+    for name in ("subject", "time", "datacontenttype", "dataschema", "traceparent"):
+        if bytes(fields.get(name, b"")) == b"null":
             del fields[name]
     try:
         event = msgspec.convert(
@@ -106,7 +126,8 @@ def _checked(fields: dict[str, msgspec.Raw]) -> CloudEvent:
             CloudEvent,
         )
     except msgspec.ValidationError as error:
-        raise MalformedEventError("", str(error)) from error
+        what, _, where = str(error).partition(" - at `$.")
+        raise MalformedEventError(f"/{where.rstrip('`')}" if where else "", what) from error
     _check_values(event)
     return event
 

@@ -7,9 +7,9 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,13 +19,16 @@ from mesh import metrics, records, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError, ConflictError, StorageFullError, TerminalError
 from mesh.lifetime import background
-from mesh.records import AnyRecord
+from mesh.records import AnyRecord, Context
+from mesh.streams import STREAM_NAMES
 
 log = structlog.get_logger(__name__)
 
 CREATE = 0
-_CONFLICTS = {10071, 10164}
+_CONFLICTS = {10071, 10164, 10201}  # wrong last sequence; a subject twice in a batch; a message id seen before
 _FULL = {10023, 10047, 10077, 10122}
+_TOO_LARGE = {10054}
+_MAX_GROUP = 1000  # records in one atomic batch, the server's limit (DESIGN 4)
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
 _HEADER_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -57,6 +60,7 @@ class Message:
     data: bytes
     expected: int | None = CREATE
     record: AnyRecord | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Group:
@@ -76,58 +80,81 @@ class Committer:
     def __init__(self, bus: Bus, *, batch_max: int = 256, queue_max: int = 4096) -> None:
         self._bus = bus
         self._batch_max = batch_max
-        self._queue: asyncio.Queue[_Group] = asyncio.Queue(queue_max)
+        self._waiting = 0
+        # An atomic batch cannot span streams; and a stream that is full must not hold up another.
+        self._lanes: dict[str, asyncio.Queue[_Group]] = {stream: asyncio.Queue(queue_max) for stream in STREAM_NAMES}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a stream takes no records right now, and commits wait for it."""
+        return self._waiting > 0
 
     async def commit(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Store all messages, or none; their sequences.
+        """Store all messages, which are of one stream, or none; their sequences.
 
         A message that is already there with the same intent counts as stored. Raises ``ConflictError`` when another
-        stands there, ``TerminalError`` when this identity may not write it. Waits while the bus is away or full.
+        stands there, ``TerminalError`` when this identity may not write it or the bus never takes one so large, and
+        ``ValueError`` for messages of several streams. Waits while the bus is away or full.
         """
+        if not messages:
+            return ()
+        streams = {subjects.stream_of(message.subject) for message in messages}
+        if len(streams) > 1:
+            raise ValueError(f"one commit cannot span the streams {sorted(streams)}: make it one for each")
+        if len(messages) > _MAX_GROUP:
+            raise TerminalError(f"{len(messages)} records cannot be one commit: at most {_MAX_GROUP}")
         group = _Group(messages)
-        await self._queue.put(group)
+        await self._lanes[streams.pop()].put(group)
         return await group.done
 
     async def run(self) -> None:
-        """Flush what is queued, one batch at a time, until cancelled."""
+        """Flush what is queued, one batch at a time a stream, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for stream, lane in self._lanes.items():
+                group.create_task(self._run_lane(lane), name=f"committer-{stream}")
+
+    async def _run_lane(self, lane: asyncio.Queue[_Group]) -> None:
         while True:
-            groups = [await self._queue.get()]
+            groups = [await lane.get()]
             size = len(groups[0].messages)
-            while size < self._batch_max and not self._queue.empty():
-                group = self._queue.get_nowait()
+            while size < self._batch_max and not lane.empty():
+                group = lane.get_nowait()
                 groups.append(group)
                 size += len(group.messages)
-            await self._flush_streams(groups)
-
-    async def _flush_streams(self, groups: list[_Group]) -> None:
-        """An atomic batch cannot span streams: one batch for each."""
-        by_stream: dict[str, list[_Group]] = {}
-        for group in groups:
-            by_stream.setdefault(subjects.stream_of(group.messages[0].subject), []).append(group)
-        if len(by_stream) == 1:
             await self._flush(groups)
-        else:
-            await asyncio.gather(*(self._flush(part) for part in by_stream.values()))
 
     async def _flush(self, groups: list[_Group]) -> None:
-        delay = _RETRY_FIRST_S
-        together = True
-        while groups := [group for group in groups if not group.done.done()]:
-            try:
-                for part in [groups] if together else [[group] for group in groups]:
-                    await self._store(part)
-            except BusUnavailableError as error:
-                together = False
-                if reason := self._denial(groups[0]):
-                    _fail(groups[0], TerminalError(reason))
-                    continue
-                log.warning("commit_waits", error=str(error), groups=len(groups), retry_in_s=delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _RETRY_MAX_S)
-            except TerminalError as error:
-                together = False
-                if len(groups) == 1:
-                    _fail(groups[0], TerminalError(str(error)))
+        """Store all groups: together first, and after a failure each alone, so that none suffers for another."""
+        delay, waiting = _RETRY_FIRST_S, 0
+        parts = [groups]
+        try:
+            while parts:
+                part = [group for group in parts.pop(0) if not group.done.done()]
+                try:
+                    if part:
+                        await self._store(part)
+                except TerminalError as error:
+                    if len(part) == 1:
+                        _fail(part[0], TerminalError(str(error)))
+                    parts += [[group] for group in part]
+                except BusUnavailableError as error:
+                    parts += [[group] for group in part]
+                    if self._fail_denied(part):
+                        continue
+                    log.warning("commit_waits", error=str(error), groups=sum(map(len, parts)), retry_in_s=delay)
+                    self._waiting += 1 - waiting
+                    waiting = 1
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, _RETRY_MAX_S)
+        finally:
+            self._waiting -= waiting
+
+    def _fail_denied(self, groups: list[_Group]) -> bool:
+        """Fail the groups that this identity may not write; whether there were any."""
+        reasons = [(group, reason) for group in groups if (reason := self._denial(group))]
+        for group, reason in reasons:
+            _fail(group, TerminalError(reason))
+        return bool(reasons)
 
     def _denial(self, group: _Group) -> str:
         """Why this identity may not write a message of the group, or an empty string."""
@@ -162,28 +189,29 @@ class Committer:
         if parts:
             batch = secrets.token_hex(8)
             for number, message in enumerate(parts, 1):
-                part = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **_expectation(message)}
-                await self._bus.publish(message.subject, message.data, part)
+                part = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                await self._bus.publish(message.subject, message.data, part | _headers(message))
             headers = {
                 "Nats-Batch-Id": batch,
                 "Nats-Batch-Sequence": str(len(messages)),
                 "Nats-Batch-Commit": "1",
             }
-        answer = await self._bus.request(last.subject, last.data, headers | _expectation(last))
+        answer = await self._bus.request(last.subject, last.data, headers | _headers(last))
         return _sequence(json.loads(answer.data), last.subject)
 
     async def _resolve(self, group: _Group) -> None:
         """Settle a group that conflicts: what stands there is ours already, or the race is lost."""
-        seqs = []
         stream = subjects.stream_of(group.messages[0].subject)
-        for message in group.messages:
-            stands = await self._bus.last(stream, message.subject)
-            if stands is None or not _is_same(message, stands):
-                text = "nothing stands there yet" if stands is None else f"another record stands at {stands.seq}"
-                _fail(group, ConflictError(message.subject, text))
-                return
-            seqs.append(stands.seq)
-        _settle(group, tuple(seqs))
+        found = [(message, await self._bus.last(stream, message.subject)) for message in group.messages]
+        lost = [(message, stands) for message, stands in found if stands is not None and not _is_same(message, stands)]
+        absent = [message for message, stands in found if stands is None]
+        if lost:
+            message, stands = lost[0]
+            _fail(group, ConflictError(message.subject, f"another record stands at {stands.seq}"))
+        elif absent:
+            _fail(group, ConflictError(absent[0].subject, "nothing stands there yet"))
+        else:
+            _settle(group, tuple(stands.seq for _, stands in found if stands is not None))
 
 
 class Journal:
@@ -211,7 +239,8 @@ class Journal:
         if not latest:
             return []
         found: list[StoredMessage] = []
-        start = min(item.seq for item in latest)
+        # A task begins with its context; where retention has taken that, nothing tells where it began.
+        start = next((item.seq for item in latest if isinstance(item.record, Context)), 1)
         first_effect = [item for item in latest if item.record.kind in ("effect", "result")]
         if not first_effect:
             return latest
@@ -264,8 +293,9 @@ def _fail(group: _Group, error: Exception) -> None:
         group.done.set_exception(error)
 
 
-def _expectation(message: Message) -> dict[str, str]:
-    return {} if message.expected is None else {_HEADER_EXPECTED: str(message.expected)}
+def _headers(message: Message) -> dict[str, str]:
+    expectation = {} if message.expected is None else {_HEADER_EXPECTED: str(message.expected)}
+    return {**message.headers, **expectation}
 
 
 def _sequence(answer: dict[str, Any], subject: str) -> int:
@@ -275,6 +305,8 @@ def _sequence(answer: dict[str, Any], subject: str) -> int:
     code, text = error.get("err_code", 0), error.get("description", "")
     if code in _CONFLICTS:
         raise ConflictError(subject, text)
+    if code in _TOO_LARGE:
+        raise TerminalError(f"the bus never takes a message as large as this for {subject}: {text} ({code})")
     if code in _FULL or "no space" in text or "maximum" in text or "insufficient" in text:
         raise StorageFullError(f"the bus has no room for {subject}: {text} ({code}); free or grow its store")
     raise BusUnavailableError(f"the bus did not store {subject}: {text} ({code})")

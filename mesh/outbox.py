@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from mesh import metrics, subjects
+from mesh import metrics, records, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.errors import ConflictError
 from mesh.journal import Committer, Write, message_of
@@ -41,6 +41,11 @@ class Outbox:
         """Put a write on local disk."""
         await self._checkpoint.put(message_of(write))
         metrics.OUTBOX_PENDING.inc()
+
+    async def kept(self, subject: str) -> AnyRecord | None:
+        """The record that waits for this subject, or ``None``."""
+        found = next((message for message in await self._checkpoint.outbox() if message.subject == subject), None)
+        return records.decode(found.data) if found else None
 
     def committed(self, records: Sequence[AnyRecord]) -> None:
         """These are on the bus."""

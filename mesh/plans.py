@@ -1,9 +1,13 @@
 """What must be true of any plan, whoever made it; and the digest that permits and approvals are bound to."""
 
+import re
 from collections.abc import Sequence
 
 from mesh import canonical
 from mesh.records import Plan, Step
+
+# Room in a subject token for "~undo" and "~resolve", which no step can claim for itself.
+_STEP_ID = re.compile(r"[a-z][a-z0-9_\-]{0,39}")
 
 
 def plan_digest(task_id: str, domain: str, steps: Sequence[Step]) -> str:
@@ -24,6 +28,8 @@ def faults(plan: Plan) -> list[str]:
     for step in plan.steps:
         if step.effect_key != canonical.effect_key(head.task_id, step.id):
             found.append(f"step {step.id} has an effect key that the runtime did not make")
+        if not _STEP_ID.fullmatch(step.id):
+            found.append(f"step {step.id!r} has an id that is none: lower-case letters, digits, _ and -, at most 40")
         if step.id in seen:
             found.append(f"two steps are called {step.id}")
         found += [f"step {step.id} needs {need}, which is no step before it" for need in step.needs if need not in seen]

@@ -4,6 +4,7 @@ The rule: a role's entry reads settings, enters ``opened``, adds what is its own
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from mesh import durability, exposition, logs, streams, subjects
+from mesh import durability, exposition, faultpoints, logs, streams, subjects
 from mesh.bus import Bus, connect
 from mesh.checkpoint import Checkpoint, checkpoint
 from mesh.errors import BusUnavailableError, NotDurableError, SettingsError
@@ -27,7 +28,7 @@ from mesh.outbox import replay_outbox
 from mesh.pack import Pack, load_packs
 from mesh.pump import Pump
 from mesh.registry import registered
-from mesh.runtime import Handler, Stage, StageLimits
+from mesh.runtime import Handler, Outputs, Stage, StageLimits, Work
 from mesh.settings import Settings
 from mesh.trust import TrustDirectory, TrustWatcher
 
@@ -100,6 +101,7 @@ class Process:
                 runtime.concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s
             ),
             middleware=(
+                _before_ack,
                 timing,
                 dead_letter(self.committer, max_attempts=runtime.max_attempts),
                 deadline(runtime.handler_timeout_s),
@@ -116,6 +118,17 @@ class Process:
         }
 
 
+def _before_ack(handler: Handler) -> Handler:
+    """The fault point ``<stage>.before_ack``: outputs are committed, the input is not yet acknowledged."""
+
+    async def reaching(work: Work) -> Outputs:
+        outputs = await handler(work)
+        await faultpoints.reach(f"{work.stage}.before_ack")
+        return outputs
+
+    return reaching
+
+
 @asynccontextmanager
 async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     """Everything a role needs, opened in order and closed in reverse.
@@ -124,6 +137,7 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     bus that is not there yet.
     """
     logs.configure(settings.log, role=role, instance=settings.instance)
+    faultpoints.arm(os.environ.get(faultpoints.VARIABLE))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

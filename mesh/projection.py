@@ -83,10 +83,11 @@ class Projection:
             self._database.execute(
                 "INSERT OR REPLACE INTO projection_cursor VALUES (?, ?)", (self._follows, page[-1].seq)
             )
+            self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
         async with self._moved:
             self.seq = page[-1].seq
             self._moved.notify_all()

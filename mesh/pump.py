@@ -15,13 +15,15 @@ from nats.aio.subscription import Subscription
 
 from mesh import metrics
 from mesh.bus import Bus
-from mesh.errors import BusUnavailableError
+from mesh.errors import BusUnavailableError, WorkmeshError
 
 log = structlog.get_logger(__name__)
 
 _NANO = 1_000_000_000
 _EXPIRES_S = 30.0
-_HEARTBEAT_S = 2.0
+_DRAIN_S = 1.0
+_HEARTBEAT = "100"
+_EXPIRED = "408"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,15 @@ class Pump:
     """
 
     def __init__(
-        self, bus: Bus, stream: str, durable: str, *, ack_wait_s: float, batch: int = 256, capacity: int = 512
+        self,
+        bus: Bus,
+        stream: str,
+        durable: str,
+        *,
+        ack_wait_s: float,
+        batch: int = 256,
+        capacity: int = 512,
+        heartbeat_s: float = 2.0,
     ) -> None:
         self._bus = bus
         self._stream = stream
@@ -85,6 +95,8 @@ class Pump:
         self._heard = time.monotonic()
         self._subscription: Subscription | None = None
         self._stopped = False
+        self._heartbeat_s = heartbeat_s
+        self._restarting = asyncio.Lock()
         bus.on_reconnect(self._restart)
 
     async def next(self) -> Delivery:
@@ -101,9 +113,11 @@ class Pump:
         self._stopped = True
         if self._subscription is not None:
             try:
-                await self._subscription.unsubscribe()
+                async with asyncio.timeout(_DRAIN_S if self._bus.is_connected else 0):
+                    # What is under way to us is given back by ``_on_message``.
+                    await self._subscription.drain()  # type: ignore[no-untyped-call]
             except Exception as error:  # noqa: BLE001 - a closing connection answers with any of several errors
-                log.debug("unsubscribe_failed", error=str(error))
+                log.debug("drain_failed", error=str(error) or type(error).__name__)
         while not self._queue.empty():
             delivery = self._queue.get_nowait()
             del self._held[delivery.seq]
@@ -113,10 +127,11 @@ class Pump:
         """Keep pulling; renew what is held; watch for a consumer that sits idle before a backlog."""
         await self._restart()
         while True:
-            await asyncio.sleep(min(_HEARTBEAT_S / 2, self._ack_wait_s / 6))
+            await asyncio.sleep(min(self._heartbeat_s / 2, self._ack_wait_s / 6))
             await self._renew()
+            await self._refill()
             silent_s = time.monotonic() - self._heard
-            idle = silent_s > 3 * _HEARTBEAT_S and len(self._held) < self._capacity
+            idle = silent_s > 3 * self._heartbeat_s and len(self._held) < self._capacity
             if idle and self._bus.is_connected and not self._stopped:
                 metrics.PUMP_RESTARTS.labels(stage=self._durable).inc()
                 log.warning("pump_restarted", durable=self._durable, silent_s=round(silent_s, 1), **await self._info())
@@ -125,22 +140,25 @@ class Pump:
     async def _renew(self) -> None:
         now = time.monotonic()
         for seq, (delivery, renewed) in list(self._held.items()):
-            if now - renewed >= self._ack_wait_s / 3:
+            if seq in self._held and now - renewed >= self._ack_wait_s / 3:
                 self._held[seq] = (delivery, now)
                 await delivery.in_progress()
 
     async def _info(self) -> dict[str, Any]:
         try:
             info = await self._bus.api(f"CONSUMER.INFO.{self._stream}.{self._durable}")
-        except BusUnavailableError as error:
+        except WorkmeshError as error:
             return {"error": str(error)}
         if "error" in info:
             return {"error": info["error"].get("description", "")}
         return {"backlog": info.get("num_pending"), "waiting_acks": info.get("num_ack_pending")}
 
     async def _restart(self) -> None:
-        if self._stopped:
-            return
+        async with self._restarting:  # two at once would leave a subscription behind, with its pulls
+            if not self._stopped:
+                await self._resubscribe()
+
+    async def _resubscribe(self) -> None:
         old, self._subscription = self._subscription, None
         inbox = self._bus.client.new_inbox()
         try:
@@ -162,7 +180,7 @@ class Pump:
         request = {
             "batch": count,
             "expires": int(_EXPIRES_S * _NANO),
-            "idle_heartbeat": int(_HEARTBEAT_S * _NANO),
+            "idle_heartbeat": int(self._heartbeat_s * _NANO),
         }
         self._wanted += count
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
@@ -177,12 +195,18 @@ class Pump:
         headers = message.headers or {}
         status = headers.get("Status")
         if status and not message.reply.startswith("$JS.ACK"):
-            if status != "100":
+            if status != _HEARTBEAT:
                 self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
+            if status == _EXPIRED:
                 await self._refill()
+            elif status != _HEARTBEAT:  # asked again at once it would only come again: ``run`` asks later
+                log.warning("pull_refused", durable=self._durable, status=status, reason=headers.get("Description", ""))
             return
         self._wanted = max(0, self._wanted - 1)
         delivery = self._delivery(message, headers)
+        if self._stopped:
+            await delivery.nak(0)
+            return
         # Came again while it is held here: the ack wait passed all the same. Whoever holds it settles both.
         if delivery.seq not in self._held:
             self._held[delivery.seq] = (delivery, self._heard)

@@ -28,6 +28,14 @@ class Reason(StrEnum):
     REFUSED_WORD = "refused_word"
 
 
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """The note of a release: by whom, when, and of which refusal (its ``at``; a later one of that input waits)."""
+
+    person: str
+    at: datetime
+    refused_at: datetime
+
+
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     """One item: which stage refused what, why, and the original bytes (base64)."""
 
@@ -57,6 +65,7 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Quarantined)
+_note_decoder = msgspec.json.Decoder(Released)
 
 
 def item_id(stage: str, stream: str, seq: int) -> str:
@@ -111,7 +120,10 @@ async def waiting(bus: Bus) -> list[Quarantined]:
     while page := await bus.read(subjects.QUARANTINE, seq, 256):
         for message in page:
             if message.subject.startswith("quarantine.released."):
-                items.pop(message.subject.rpartition(".")[2], None)
+                released = items.get(message.subject.rpartition(".")[2])
+                # A stage can refuse the input again before the note of its release is stored: that refusal waits.
+                if released is not None and released.at <= _note_decoder.decode(message.data).refused_at:
+                    del items[released.id]
             else:
                 item = decode(message)
                 items[item.id] = item
@@ -124,12 +136,19 @@ async def release(committer: Committer, item: Quarantined, *, person: str) -> No
 
     An event goes back onto its own subject; a record of the journal goes to the stage that refused it.
     """
+    headers = {name: value for name, value in item.headers.items() if not name.lower().startswith("nats-")}
     if item.stream == subjects.EVENTS:
-        again = Message(item.subject, item.data, expected=None)
+        again = Message(item.subject, item.data, None, headers=headers)
     elif item.stream == subjects.JOURNAL:
-        again = Message(f"release.{item.stage}.{item.id}.{now():%Y%m%dT%H%M%S%f}", item.data, expected=None)
+        headers |= {
+            subjects.ORIGIN_STREAM: item.stream,
+            subjects.ORIGIN_SUBJECT: item.subject,
+            subjects.ORIGIN_SEQUENCE: str(item.seq),
+        }
+        subject = f"release.{item.stage}.{item.id}.{now():%Y%m%dT%H%M%S%f}"
+        again = Message(subject, item.data, None, headers=headers)
     else:
         raise WorkmeshError(f"quarantined item {item.id} came from {item.stream}, which takes nothing back")
     await committer.commit([again])
-    note = Message(f"quarantine.released.{item.id}", msgspec.json.encode({"person": person, "at": now()}), None)
-    await committer.commit([note])
+    note = Released(person=person, at=now(), refused_at=item.at)
+    await committer.commit([Message(f"quarantine.released.{item.id}", _encoder.encode(note), None)])

@@ -161,6 +161,10 @@ class Stage:
             if not isinstance(error, NotYetError):
                 log.warning("delivery_retried", stage=self.name, seq=delivery.seq, error=str(error), delay_s=delay)
             await delivery.nak(delay)
+        except Exception:
+            # No middleware took it, or it cannot even be quarantined: it waits, and blocks nobody.
+            log.exception("delivery_failed", stage=self.name, subject=delivery.subject, seq=delivery.seq)
+            await delivery.nak(self._limits.nak_max_s)
         else:
             await delivery.ack()
 
@@ -171,8 +175,8 @@ class Stage:
         stream, subject, seq, data = delivery.stream, delivery.subject, delivery.seq, delivery.data
         headers = delivery.headers
         if subject.startswith("release."):
-            stream, seq = headers["Workmesh-Stream"], int(headers["Workmesh-Sequence"])
-            subject = headers["Workmesh-Subject"]
+            stream, seq = headers[subjects.ORIGIN_STREAM], int(headers[subjects.ORIGIN_SEQUENCE])
+            subject = headers[subjects.ORIGIN_SUBJECT]
         return Work(
             delivery=delivery,
             stream=stream,

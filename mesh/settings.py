@@ -19,6 +19,8 @@ from mesh.redaction import redact
 
 PREFIX = "WORKMESH_"
 CONFIG_VARIABLE = "WORKMESH_CONFIG"
+# Read elsewhere: the person's key (console.approvals), what a test arms (mesh.faultpoints).
+_NO_SETTINGS = {CONFIG_VARIABLE, "WORKMESH_KEY", "WORKMESH_FAULTPOINT"}
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 Age = Annotated[float, msgspec.Meta(ge=0)]
@@ -141,7 +143,7 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     values = _read_file(path) if path else {}
     _refuse_unknown(values, str(path))
     for name in sorted(env):
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+        if name.startswith(PREFIX) and name not in _NO_SETTINGS:
             _set(values, name, env[name])
     packs = values.get("packs")
     if isinstance(packs, dict):

@@ -25,6 +25,7 @@ class StreamSpec:
     subjects: tuple[str, ...]
     max_age_s: float = 0.0
     max_bytes: int = -1
+    max_msg_size: int = MAX_RECORD_BYTES
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The stream's configuration for the JetStream API. ``discard: new`` refuses rather than forgets."""
@@ -36,7 +37,7 @@ class StreamSpec:
             "discard": "new",
             "max_age": int(self.max_age_s * _NANO),
             "max_bytes": self.max_bytes,
-            "max_msg_size": MAX_RECORD_BYTES,
+            "max_msg_size": self.max_msg_size,
             "num_replicas": replicas,
             "allow_direct": True,
             "allow_atomic": True,
@@ -114,13 +115,22 @@ BUCKETS = (
     BucketSpec(subjects.REGISTRY_BUCKET, ttl_s=30, history=1),
 )
 
+# Quarantine holds any message of another stream in base64: only the server's payload limit bounds it.
+_LARGEST = {subjects.QUARANTINE: -1}
+
 STREAM_NAMES = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
 
 
 def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[StreamSpec, ...]:
     """The five streams with the ages (seconds; 0 is for ever) and sizes (bytes; -1 is no limit) of the settings."""
     return tuple(
-        StreamSpec(name, tuple(subjects.heads(name)), ages_s.get(name, 0.0), max_bytes.get(name, -1))
+        StreamSpec(
+            name,
+            tuple(subjects.heads(name)),
+            ages_s.get(name, 0.0),
+            max_bytes.get(name, -1),
+            _LARGEST.get(name, MAX_RECORD_BYTES),
+        )
         for name in STREAM_NAMES
     )
 

@@ -24,6 +24,10 @@ _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
 
 UNREADABLE_EVENT: Final = "event.unreadable.-"
 
+# Headers of a released input: where the original stands.
+ORIGIN_STREAM: Final = "Workmesh-Stream"
+ORIGIN_SUBJECT: Final = "Workmesh-Subject"
+ORIGIN_SEQUENCE: Final = "Workmesh-Sequence"
 
 _STREAMS: Final = {
     "event": EVENTS,

@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 10.0
-# A child that lived this long is taken to have been healthy: its back-off starts anew.
-_HEALTHY_S = 5.0
+# A child that was ready and lived this long was healthy: its back-off starts anew.
+_HEALTHY_S = 1.0
 _STOP_S = 15.0
 _PR_SET_PDEATHSIG = 1
 
@@ -77,7 +77,7 @@ class Supervisor:
         self._tasks = asyncio.TaskGroup()
         self._watching: list[asyncio.Task[None]] = []
         self._socket: socket.socket | None = None
-        self._closing = False
+        self._told_ready: set[int] = set()
 
     async def __aenter__(self) -> Self:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,13 +96,14 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True
         for task in self._watching:
             task.cancel()
-        await self._tasks.__aexit__(None, None, None)
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            if self._socket is not None:
+                asyncio.get_running_loop().remove_reader(self._socket)
+                self._socket.close()
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Return when every child is ready; raises ``TimeoutError`` naming those that are not."""
@@ -134,6 +135,7 @@ class Supervisor:
                 child.ready.clear()
                 raise
             child.pid = 0
+            was_ready = child.state is ChildState.READY
             child.ready.clear()
             if child.exit_code in _HOPELESS:
                 child.state = ChildState.FAILED
@@ -141,18 +143,29 @@ class Supervisor:
                     "child_failed", child=child.spec.name, exit_code=child.exit_code, log=str(child.spec.log_file)
                 )
                 return
-            if time.monotonic() - child.started > _HEALTHY_S:
+            if was_ready and time.monotonic() - child.started > _HEALTHY_S:
                 delay = _BACKOFF_FIRST_S
             child.state = ChildState.BACKING_OFF
             child.restarts += 1
             log.warning("child_died", child=child.spec.name, exit_code=child.exit_code, restart_in_s=delay)
-            await asyncio.sleep(delay)
+            try:
+                await asyncio.sleep(delay)
+            except asyncio.CancelledError:
+                child.state = ChildState.STOPPED
+                raise
             delay = min(delay * 2, _BACKOFF_MAX_S)
 
     async def _start(self, child: Child) -> asyncio.subprocess.Process:
         child.state = ChildState.STARTING
         child.started = time.monotonic()
         spec = child.spec
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
         descriptor = os.open(spec.log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -161,13 +174,21 @@ class Supervisor:
                 stdout=descriptor,
                 stderr=descriptor,
                 env={**os.environ, **spec.env, "NOTIFY_SOCKET": str(self._folder / "notify.sock")},
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
                 start_new_session=True,
             )
         finally:
             os.close(descriptor)
         child.pid = process.pid
+        if process.pid in self._told_ready:
+            self._told_ready.discard(process.pid)
+            self._ready(child)
         return process
+
+    def _ready(self, child: Child) -> None:
+        child.state = ChildState.READY
+        child.ready.set()
+        log.info("child_ready", child=child.spec.name, seconds=round(time.monotonic() - child.started, 2))
 
     def _on_notice(self) -> None:
         assert self._socket is not None
@@ -180,9 +201,10 @@ class Supervisor:
             return
         for child in self.children.values():
             if child.pid == pid:
-                child.state = ChildState.READY
-                child.ready.set()
-                log.info("child_ready", child=child.spec.name, seconds=round(time.monotonic() - child.started, 2))
+                self._ready(child)
+                return
+        if any(child.pid == 0 and child.state is ChildState.STARTING for child in self.children.values()):
+            self._told_ready.add(pid)  # it was faster than ``_start``
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -195,10 +217,6 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _short(path: Path) -> str:

@@ -77,15 +77,22 @@ class Toolbox:
         """What the target says of this key: the answer it gave, or ``None`` when the key never took effect."""
         if tool.verify is None:
             raise ToolRefusedError("not_verifiable", f"tool {tool.name} has no verify function")
+        parsed = self._parse(tool, args)
         breaker = self._breakers[tool.target]
         breaker.check()
         call = ToolCall(key, epoch, time.time() + tool.timeout_s, trace, self._systems.get(tool.target))
         try:
             async with asyncio.timeout(tool.timeout_s):
-                answer = await tool.verify(self._parse(tool, args), call)
+                answer = await tool.verify(parsed, call)
+        except ToolRefusedError as error:
+            breaker.succeeded()
+            raise NotSentError(f"{tool.target} does not say what came of {key}: {error}") from error
         except (ToolError, TimeoutError) as error:
             breaker.failed()
             raise NotSentError(f"{tool.target} cannot be asked about {key}: {error or 'no answer in time'}") from error
+        except BaseException:
+            breaker.released()
+            raise
         breaker.succeeded()
         return None if answer is None else Json(_encode(answer))
 
@@ -98,7 +105,7 @@ class Toolbox:
             breaker.check()
             started = time.perf_counter()
             try:
-                async with asyncio.timeout(tool.timeout_s):
+                async with asyncio.timeout(tool.timeout_s if tool.read_only else min(tool.timeout_s, left)):
                     answer = await tool.run(args, call)
             except ToolRefusedError:
                 breaker.succeeded()
@@ -109,7 +116,7 @@ class Toolbox:
             except TimeoutError as error:
                 breaker.failed()
                 raise UncertainError(f"{tool.name} did not answer within {tool.timeout_s:g} s") from error
-            except asyncio.CancelledError:
+            except BaseException:
                 breaker.released()
                 raise
             finally:

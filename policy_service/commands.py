@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli import print_json, stdout
+from mesh.cli import json_option, print_json, stdout
 from mesh.errors import SettingsError
 from mesh.pack import load_packs
 from mesh.records import Struct

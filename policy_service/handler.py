@@ -19,6 +19,8 @@ from policy_service.live import LiveBundles
 
 log = structlog.get_logger(__name__)
 
+_LOOKS = 5  # a replica of the journal can lag behind the plan, but not for seconds
+
 
 class PolicyStage:
     """Decides on each plan once."""
@@ -45,7 +47,7 @@ class PolicyStage:
         if not isinstance(plan, Plan):
             raise TerminalError(f"{work.subject} at {work.seq} is a {plan.kind}, not a plan")
         head = plan.header
-        context = await self._context(plan)
+        context = await self._context(work, plan)
         items = [context, Stored(work.seq, work.subject, plan.header.at, plan)]
         trace = tracing.child(head.traceparent, "decision")
         header = work.header(head.task_id, head.domain, trace)
@@ -66,10 +68,12 @@ class PolicyStage:
             return (Write(decision), Write(outcome(header, OutcomeStatus.DENIED, items, reason=said.reason)))
         return (Write(decision),)
 
-    async def _context(self, plan: Plan) -> Stored:
+    async def _context(self, work: Work, plan: Plan) -> Stored:
         head = plan.header
         subject = subjects.record("context", head.domain, head.task_id, "-")
         item = await self._journal.record(subject)
-        if item is None:
+        if item is not None:
+            return item
+        if work.attempt < _LOOKS:
             raise RetryableError(f"the journal does not show {subject} yet")
-        return item
+        raise TerminalError(f"there is no {subject}: a plan of no event")

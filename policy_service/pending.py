@@ -11,28 +11,31 @@ from mesh.approvals import Waiting
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.projection import Projection
-from mesh.records import Decision, Phase, Purpose, Result, ResultStatus, Verdict
+from mesh.records import Approval, Decision, Phase, Purpose, Result, ResultStatus, Statement, Verdict
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
     task_id TEXT, purpose TEXT, step TEXT, seq INTEGER NOT NULL, until REAL, data BLOB NOT NULL,
     PRIMARY KEY (task_id, purpose, step)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS word (
+    task_id TEXT, step TEXT, seq INTEGER NOT NULL, PRIMARY KEY (task_id, step)
+) WITHOUT ROWID;
 """
 
 
 class Pending:
-    """Follows decisions and results, and lists what waits.
+    """Follows decisions, results and words, and lists what waits.
 
-    A plan waits from its first decision to the second, an effect in doubt from that result to the next: each is told
-    by one kind of record alone, so the order in which the two kinds are read does not matter.
+    A plan waits from its first decision to the second, an effect in doubt from that result to a word on it or the
+    next result. Their sequences tell which is later, so the order in which the kinds are read does not matter.
     """
 
     def __init__(self, bus: Bus, path: Path) -> None:
         self._database = open_database(path, _SCHEMA)
         self.projections = tuple(
             Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply)
-            for kind in ("decision", "result")
+            for kind in ("decision", "result", "approval")
         )
 
     def waiting(self) -> list[Waiting]:
@@ -59,11 +62,16 @@ class Pending:
             case Decision(phase=Phase.PROPOSE, verdict=Verdict.NEEDS_APPROVAL):
                 self._add(database, task_id, message.seq, _of_decision(record), "")
             case Decision(phase=Phase.EXECUTE):
-                self._settle(database, task_id, Purpose.PLAN, "")
+                self._settle(database, task_id, Purpose.PLAN, "", message.seq)
             case Result(status=ResultStatus.IN_DOUBT):
-                self._add(database, task_id, message.seq, _of_doubt(record), record.step)
+                said = "SELECT 1 FROM word WHERE task_id = ? AND step = ? AND seq > ?"
+                if database.execute(said, (task_id, record.step, message.seq)).fetchone() is None:
+                    self._add(database, task_id, message.seq, _of_doubt(record), record.step)
             case Result():
-                self._settle(database, task_id, Purpose.IN_DOUBT, record.step)
+                self._settle(database, task_id, Purpose.IN_DOUBT, record.step, message.seq)
+            case Approval(statement=Statement(purpose=Purpose.IN_DOUBT, step=step)):
+                database.execute("INSERT OR REPLACE INTO word VALUES (?, ?, ?)", (task_id, step, message.seq))
+                self._settle(database, task_id, Purpose.IN_DOUBT, step, message.seq)
         metrics.APPROVALS_WAITING.set(database.execute("SELECT count(*) FROM waiting").fetchone()[0])
 
     @staticmethod
@@ -75,9 +83,9 @@ class Pending:
         )
 
     @staticmethod
-    def _settle(database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str) -> None:
-        key = (task_id, purpose, step)
-        database.execute("DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ?", key)
+    def _settle(database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str, seq: int) -> None:
+        key = (task_id, purpose, step, seq)
+        database.execute("DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ? AND seq < ?", key)
 
 
 def _of_decision(decision: Decision) -> Waiting:

@@ -3,7 +3,7 @@
 import msgspec
 
 from mesh.pack import Sheet
-from mesh.records import Approval, Context, Decision, Plan, Verdict
+from mesh.records import Approval, Context, Decision, Phase, Plan, Purpose, Statement, Word
 from mesh.replay import Difference, Recorded, Replayed, compare
 from policy_service.bundle import Bundle, BundleContents
 from policy_service.deciding import weigh
@@ -23,11 +23,11 @@ def replay(recorded: Recorded) -> Replayed:
     count = 0
     for item in items:
         match item.record:
-            case Approval(statement=said) if said.plan_digest == plan.digest:
+            case Approval(statement=Statement(purpose=Purpose.PLAN, word=Word.APPROVE) as said):
                 approvals.add(said.role)
             case Decision(sheets=sheets) as decision if sheets:
                 count += 1
-                roles = frozenset(approvals) if decision.verdict is Verdict.ALLOW else frozenset()
+                roles = frozenset(approvals) if decision.phase is Phase.EXECUTE else frozenset()
                 for digest, bundle in bundles.items():
                     name = "as recorded" if digest == decision.bundle else f"under {digest[:19]}"
                     differences += _again(decision, context, plan, bundle, roles, name)

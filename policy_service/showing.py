@@ -12,7 +12,6 @@ from mesh.records import (
     Approval,
     Context,
     Decision,
-    Effect,
     Outcome,
     Phase,
     Plan,
@@ -68,28 +67,26 @@ class Case:
             and approval.statement.plan_digest == self.plan.digest
         ]
 
-    def approved_roles(self) -> frozenset[str]:
-        """The roles that have approved."""
-        return frozenset(approval.statement.role for approval in self.approvals())
+    def doubt(self, step: str) -> Stored | None:
+        """The result that says that this step's effect is in doubt, while no person has said a word on it.
 
-    def approvers(self) -> tuple[str, ...]:
-        """The people who have approved."""
-        return tuple(approval.statement.person for approval in self.approvals())
+        It stands by the results alone, as the list of what waits does: an executor that was taken for dead can still
+        withdraw its effect, but it takes a word to have the task carried on.
+        """
+        last = next((item for item in reversed(self.items) if _is_result(item, step)), None)
+        if last is None or not isinstance(last.record, Result) or last.record.status is not ResultStatus.IN_DOUBT:
+            return None
+        word = self.word_on(step)
+        return last if word is None or word.seq < last.seq else None
 
-    def is_in_doubt(self, step: str) -> bool:
-        """Whether this step's effect waits for a person's word."""
-        results = [item for item in self.items if isinstance(item.record, Result) and item.record.step == step]
-        effects = [item for item in self.items if isinstance(item.record, Effect) and item.record.step == step]
-        if not results or not effects:
-            return False
-        last = results[-1]
-        assert isinstance(last.record, Result)
-        return last.record.status is ResultStatus.IN_DOUBT and effects[-1].seq < last.seq
+    def word_on(self, step: str) -> Stored | None:
+        """The last word on a doubt of this step."""
+        return next((item for item in self.items if _is_word_on(item, step)), None)
 
     def in_doubt(self) -> str:
         """The token of the step in doubt, or an empty string."""
         steps = [item.record.step for item in self.items if isinstance(item.record, Result)]
-        return next((step for step in steps if self.is_in_doubt(step)), "")
+        return next((step for step in steps if self.doubt(step) is not None), "")
 
 
 def show(case: Case) -> Shown:
@@ -98,6 +95,7 @@ def show(case: Case) -> Shown:
     if not case.waits and not doubt:
         raise TerminalError(f"task {case.context.header.task_id} does not wait for a person")
     decision, context = case.decision, case.context
+    in_doubt = case.doubt(doubt)
     sheets = {sheet.step: sheet for sheet in decision.sheets}
     verdicts = {step.step: step for step in decision.steps}
     steps = []
@@ -131,7 +129,7 @@ def show(case: Case) -> Shown:
             currency=decision.sheets[0].currency if decision.sheets else "USD",
             playbook=case.plan.playbook,
             step=doubt,
-            reason=decision.reason,
+            reason=in_doubt.record.error if in_doubt and isinstance(in_doubt.record, Result) else decision.reason,
         ),
         plan_digest=case.plan.digest,
         bundle=decision.bundle,
@@ -144,6 +142,17 @@ def show(case: Case) -> Shown:
         taint=context.taint,
         steps=tuple(steps),
     )
+
+
+def _is_result(item: Stored, step: str) -> bool:
+    return isinstance(item.record, Result) and item.record.step == step
+
+
+def _is_word_on(item: Stored, step: str) -> bool:
+    if not isinstance(item.record, Approval):
+        return False
+    said = item.record.statement
+    return said.purpose is Purpose.IN_DOUBT and said.step == step
 
 
 def _one(items: Sequence[Stored], kind: type[T]) -> T:

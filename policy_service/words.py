@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import structlog
 
-from mesh import tracing
+from mesh import faultpoints, tracing
 from mesh.approvals import Shown, TaskRequest, Waiting, WordAnswer, WordRequest
 from mesh.canonical import digest_bytes
 from mesh.clock import now
 from mesh.errors import ConflictError, SignatureError, TerminalError
 from mesh.identity import Identity
-from mesh.journal import Committer, Journal, Message, Write
+from mesh.journal import CREATE, Committer, Journal, Message, Write
 from mesh.outcomes import outcome
-from mesh.pack import Pack
+from mesh.pack import Pack, Sheet
 from mesh.quarantine import Reason, quarantined
 from mesh.records import (
     Approval,
@@ -80,8 +80,7 @@ class Words:
     async def take(self, request: WordRequest) -> WordAnswer:
         """Take a signed word. What is refused is in quarantine with the reason, and the reason is the answer."""
         try:
-            said, keyid = open_envelope(request.signed, STATEMENT_TYPE, Statement, lambda key: None)
-            self._check_signer(said, keyid)
+            said = self._open(request.signed)
             case = await self._case(said.task_id)
             _check_word(said, case)
             return await self._record(said, request.signed, case)
@@ -99,17 +98,20 @@ class Words:
                 said = Assessment(
                     verdict=Verdict.DENY, steps=case.decision.steps, reason="nobody approved in time: it expired"
                 )
-                await self._close(case, said, (), OutcomeStatus.EXPIRED)
+                await self._close(case, said, {}, (), OutcomeStatus.EXPIRED)
             except (ConflictError, TerminalError) as error:
                 log.info("expiry_superseded", task_id=task_id, detail=str(error))
         return len(late)
 
-    def _check_signer(self, said: Statement, keyid: str) -> None:
+    def _open(self, signed: msgspec.Raw) -> Statement:
+        """What was said, if a person in force said it; raises ``SignatureError``."""
+        said, keyid = open_envelope(signed, STATEMENT_TYPE, Statement, lambda key: None)
         entry = self._trust.require(keyid, said.role)
         if entry.kind != "person":
             raise SignatureError(f"{entry.name} is a {entry.kind}: only a person may approve")
         if entry.name != said.person:
             raise SignatureError(f"the statement of {said.person} is signed by {entry.name}")
+        return said
 
     async def _case(self, task_id: str) -> Case:
         return Case.of(task_id, await self._journal.task(task_id))
@@ -117,22 +119,25 @@ class Words:
     async def _record(self, said: Statement, signed: msgspec.Raw, case: Case) -> WordAnswer:
         approval = Approval(header=self._header(case, "approval"), statement=said, signed=signed)
         if said.purpose is Purpose.IN_DOUBT:
-            await self._commit(said, Write(approval))
+            word = case.word_on(said.step)
+            await self._check_new(said)
+            await self._commit(said, Write(approval, word.seq if word else CREATE))
             return WordAnswer(task_id=said.task_id, verdict="settled", reason=f"{said.step}: {said.word}")
         if said.word is Word.REJECT:
             reason = f"{said.person} ({said.role}) rejected it" + (f": {said.comment}" if said.comment else "")
             rejected = Assessment(verdict=Verdict.DENY, steps=case.decision.steps, reason=reason)
-            return await self._close(case, rejected, (Write(approval),), OutcomeStatus.DENIED, said)
+            return await self._close(case, rejected, {}, (Write(approval),), OutcomeStatus.DENIED, said)
         pack = self._packs[case.context.header.domain]
         sheets = await read_sheets(pack, self._systems[pack.name], case.context, case.plan)
         bundle = await self._bundles.current(pack.name)
-        approvals = frozenset({said.role, *case.approved_roles()})
+        before = self._approvals(case)
+        approvals = frozenset({said.role, *(each.role for each in before)})
         judged = weigh(bundle, case.context, case.plan, sheets, approvals)
         if judged.verdict is Verdict.NEEDS_APPROVAL:
             await self._commit(said, Write(approval))
             return WordAnswer(task_id=said.task_id, verdict="", reason="another role must approve too")
         if judged.verdict is Verdict.DENY:
-            return await self._close(case, judged, (Write(approval),), OutcomeStatus.DENIED, said)
+            return await self._close(case, judged, sheets, (Write(approval),), OutcomeStatus.DENIED, said)
         decision = decide(
             self._header(case, "execute"),
             Phase.EXECUTE,
@@ -142,7 +147,7 @@ class Words:
             judged,
             signer=self._signer,
             settings=self._settings,
-            approved_by=(*case.approvers(), said.person),
+            approved_by=(*(each.person for each in before), said.person),
         )
         await self._commit(said, Write(approval), Write(decision))
         log.info("plan_approved", task_id=said.task_id, role=said.role)
@@ -152,6 +157,7 @@ class Words:
         self,
         case: Case,
         said: Assessment,
+        sheets: Mapping[str, Sheet],
         before: tuple[Write, ...],
         status: OutcomeStatus,
         word: Statement | None = None,
@@ -160,11 +166,27 @@ class Words:
         header = self._header(case, "execute")
         bundle = await self._bundles.current(header.domain)
         decision = decide(
-            header, Phase.EXECUTE, case.plan, bundle, {}, said, signer=self._signer, settings=self._settings
+            header, Phase.EXECUTE, case.plan, bundle, sheets, said, signer=self._signer, settings=self._settings
         )
         ending = outcome(header, status, case.items, reason=said.reason)
         await self._commit(word, *before, Write(decision), Write(ending))
         return WordAnswer(task_id=header.task_id, verdict=decision.verdict, reason=said.reason)
+
+    def _approvals(self, case: Case) -> list[Statement]:
+        """The approvals so far, each verified again: what stands in the journal proves nothing by itself."""
+        found = []
+        for approval in case.approvals():
+            said = self._open(approval.signed)
+            if said != approval.statement:
+                raise SignatureError(f"the approval of {approval.statement.role} on record is not what was signed")
+            found.append(said)
+        return found
+
+    async def _check_new(self, said: Statement) -> None:
+        """A word on a doubt counts once: the same statement says nothing of the next doubt of that step."""
+        items = await self._journal.history(said.task_id)
+        if any(isinstance(item.record, Approval) and item.record.statement == said for item in items):
+            raise TerminalError(f"this very word on step {said.step} was said before: look again, and sign anew")
 
     async def _commit(self, word: Statement | None, *writes: Write) -> None:
         try:
@@ -173,6 +195,7 @@ class Words:
             if word is None:
                 raise
             raise TerminalError(f"somebody's word on task {word.task_id} stands already: {error}") from error
+        await faultpoints.reach("policy.after_word")
 
     def _header(self, case: Case, name: str) -> Header:
         head = case.context.header
@@ -196,8 +219,8 @@ def _check_word(said: Statement, case: Case) -> None:
     if said.purpose is Purpose.IN_DOUBT:
         if said.word not in (Word.HAPPENED, Word.NOT_HAPPENED):
             raise TerminalError(f"an effect in doubt needs happened or not_happened, not {said.word}")
-        if not case.is_in_doubt(said.step):
-            raise TerminalError(f"step {said.step!r} of task {said.task_id} is not in doubt")
+        if case.doubt(said.step) is None:
+            raise TerminalError(f"step {said.step!r} of task {said.task_id} is not in doubt (any more)")
         return
     if said.word not in (Word.APPROVE, Word.REJECT):
         raise TerminalError(f"a plan needs approve or reject, not {said.word}")

@@ -10,7 +10,7 @@ import structlog
 
 from agents.executor.protocol import Dispatch, Recover
 from agents.executor.task import Task
-from mesh import faultpoints, metrics
+from mesh import faultpoints, metrics, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
@@ -33,10 +33,32 @@ class Dispatcher:
         self._outbox = Outbox(checkpoint)
         self._executor = executor
 
+    async def commit(self, task: Task, *writes: Write) -> tuple[int, ...]:
+        """Commit the results that wait, and these writes behind them, together; the sequences of ``writes``.
+
+        Raises ``NotYetError`` when another executor was faster: the task comes again, with what that one wrote.
+        """
+        waiting = task.take_waiting()
+        if not waiting and not writes:
+            return ()
+        try:
+            seqs = await self._journal.commit(*waiting, *writes)
+        except ConflictError as error:
+            log.info("another_executor_was_faster", task_id=task.id, subject=error.subject)
+            raise NotYetError(f"another executor works on task {task.id}: {error}", delay_s=1.0) from error
+        self._outbox.committed([write.record for write in waiting])
+        for write in waiting:
+            if isinstance(write.record, Result):
+                self._checkpoint.drop_dispatched(write.record.key)
+        return seqs[len(waiting) :]
+
     async def dispatch(self, task: Task, move: Dispatch, toolbox: Toolbox) -> None:
         """Commit the effect, make the call, and leave its result with the task to be committed with what follows."""
         tool = toolbox.find(move.call.tool)
-        toolbox.check(tool)
+        try:
+            toolbox.check(tool)
+        except NotSentError as error:
+            raise RetryableError(f"{tool.name} for {task.id} waits: {error}") from error
         effect = Effect(
             header=task.header(f"effect/{move.token}/{move.epoch}"),
             step=move.token,
@@ -47,11 +69,12 @@ class Dispatcher:
             call_by=now() + timedelta(seconds=tool.timeout_s),
             permit=task.permit.id,
         )
-        seq = await self._commit_effect(task, effect, move.expected_seq)
+        (seq,) = await self.commit(task, Write(effect, move.expected_seq))
         task.saw(effect, seq)
         await faultpoints.reach("executor.after_effect")
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
+        await faultpoints.reach("executor.before_call")
         started = time.perf_counter()
         try:
             output = await toolbox.call(
@@ -76,6 +99,10 @@ class Dispatcher:
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
+        if (kept := await self._kept(effect)) is not None:
+            _count(tool, "kept")
+            task.wait_with(_write(task, kept))
+            return
         again = Dispatch(move.token, move.call, effect.key, effect.epoch + 1, move.effect_seq)
         if await self._certainly_not_sent(effect, tool):
             _count(tool, "not_sent")
@@ -99,26 +126,19 @@ class Dispatcher:
             self._wait_settled(effect, tool)
             await self._ask_person(task, effect, "the executor died after it dispatched the call")
 
-    async def _commit_effect(self, task: Task, effect: Effect, expected_seq: int) -> int:
-        """Commit the effect with the result before it, if that waits: one commit for both."""
-        waiting = task.take_waiting()
-        try:
-            seqs = await self._journal.commit(*waiting, Write(effect, expected_seq))
-        except ConflictError as error:
-            if waiting:
-                await self._journal.commit(*waiting)
-                self._outbox.committed([write.record for write in waiting])
-            raise NotYetError(f"another executor has {effect.key}: {error}", delay_s=1.0) from error
-        self._outbox.committed([write.record for write in waiting])
-        return seqs[-1]
+    async def _kept(self, effect: Effect) -> Result | None:
+        """The result of this very dispatch, if this executor has it and could not commit it yet."""
+        head = effect.header
+        record = await self._outbox.kept(subjects.record("result", head.domain, head.task_id, effect.step))
+        if not isinstance(record, Result) or (record.key, record.epoch) != (effect.key, effect.epoch):
+            return None
+        return record
 
     async def _keep(self, task: Task, effect: Effect, result: Result) -> None:
         """The result goes to local disk at once, and to the journal with what follows it."""
         metrics.EFFECTS.labels(tool=effect.tool, status=result.status).inc()
-        write = Write(result, task.actions().get(effect.step).result_seq)
-        await self._outbox.keep(write)
-        self._checkpoint.drop_dispatched(effect.key)
-        task.wait_with(write)
+        await self._outbox.keep(_write(task, result))
+        task.wait_with(_write(task, result))
         await faultpoints.reach("executor.after_checkpoint")
 
     async def _withdraw(self, task: Task, effect: Effect, seq: int) -> None:
@@ -133,7 +153,7 @@ class Dispatcher:
             permit=effect.permit,
             withdrawn=True,
         )
-        await self._commit_effect(task, withdrawn, seq)
+        await self.commit(task, Write(withdrawn, seq))
 
     async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> None:
         if tool.recovery is Recovery.MANUAL:
@@ -168,6 +188,10 @@ class Dispatcher:
         left = _settled_in(effect, tool)
         if left > 0:
             raise NotYetError(f"a call for {effect.key} may still be under way for {left:.2f} s", delay_s=left)
+
+
+def _write(task: Task, result: Result) -> Write:
+    return Write(result, task.actions().get(result.step).result_seq)
 
 
 def _settled_in(effect: Effect, tool: Tool) -> float:

@@ -16,9 +16,8 @@ from mesh import faultpoints, metrics, subjects
 from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
-from mesh.errors import TerminalError, ToolRefusedError
-from mesh.journal import Journal, Write
-from mesh.outbox import Outbox
+from mesh.errors import RetryableError, TerminalError, ToolRefusedError
+from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.quarantine import Reason, quarantined
 from mesh.records import Approval, Decision, Effect, OutcomeStatus, Permit, Purpose, Verdict
@@ -45,7 +44,6 @@ class Executor:
         self._trust = trust
         self._activations = activations
         self._toolboxes = toolboxes
-        self._outbox = Outbox(checkpoint)
         self._dispatcher = Dispatcher(journal, checkpoint, name)
 
     async def act(self, work: Work) -> Outputs:
@@ -61,37 +59,65 @@ class Executor:
             return ()
         if head.domain not in self._toolboxes:
             raise TerminalError(f"this executor has no pack {head.domain!r}: install it and release the record")
-        task = Task(await self._journal.task(head.task_id, head.domain), work.writer)
-        if isinstance(record, Decision) and (refused := await self._refusal(work, task)) is not None:
-            return refused
+        task = await self._task(work, record)
+        if task.has_ended:
+            return ()
+        try:
+            if _used_before(task):
+                raise permits.PermitRefusedError("used", "the permit was used before: another decision led to effects")
+            task.permit = await self._permit(task)
+        except permits.PermitRefusedError as error:
+            return _refusal(work, task, error)
         if task.outcome is not None:
             return ()
         if isinstance(record, Approval):
-            task.permit = await self._permit(task)
-            await settle_by_person(self._journal, self._trust, task, record)
-            task = Task(await self._journal.task(head.task_id, head.domain), work.writer)
-        task.permit = await self._permit(task)
-        return await self._carry_out(task, self._toolboxes[head.domain])
+            await settle_by_person(self._journal, self._trust, task, Stored(work.seq, work.subject, head.at, record))
+            await self._read_again(task)
+        await self._carry_out(task, self._toolboxes[head.domain])
+        return ()
 
-    async def _carry_out(self, task: Task, toolbox: Toolbox) -> Outputs:
-        while True:
-            move = next_move(task.plan, task.actions())
-            try:
-                match move:
-                    case Dispatch():
-                        await self._dispatcher.dispatch(task, move, toolbox)
-                    case Recover():
-                        await self._dispatcher.recover(task, move, toolbox)
-                    case AskPerson():
-                        await self._flush(task)
-                        log.warning("task_waits_for_person", task_id=task.id, step=move.token)
-                        return ()
-                    case Finish():
-                        await self._finish(task, move)
-                        return ()
-            except ToolRefusedError as error:
-                # Raised before any effect: the plan names a tool that is not here.
-                raise TerminalError(f"task {task.id}: {error}") from error
+    async def _task(self, work: Work, record: Decision | Approval) -> Task:
+        """The task under the decision that was delivered, or under the one that led to the effect in doubt."""
+        head = record.header
+        items = await self._journal.task(head.task_id, head.domain)
+        if isinstance(record, Decision):
+            return Task(items, Stored(work.seq, work.subject, head.at, record), work.writer)
+        causes = [item.record.header.causation.seq for item in items if isinstance(item.record, Effect)]
+        decision = await self._journal.at(causes[0]) if causes else None
+        if decision is None or not isinstance(decision.record, Decision):
+            raise TerminalError(f"task {head.task_id} has no effect in doubt under a decision")
+        return Task(items, decision, work.writer)
+
+    async def _read_again(self, task: Task) -> None:
+        task.items = await self._journal.task(task.id, task.decision.header.domain)
+
+    async def _carry_out(self, task: Task, toolbox: Toolbox) -> None:
+        try:
+            while await self._step(task, toolbox):
+                pass
+        except ToolRefusedError as error:
+            # Raised before any effect: the plan names a tool that is not here.
+            await self._dispatcher.commit(task)
+            raise TerminalError(f"task {task.id}: {error}") from error
+        except (RetryableError, TerminalError):
+            # What is known goes on record before the task is left: the next delivery may come to another executor.
+            await self._dispatcher.commit(task)
+            raise
+
+    async def _step(self, task: Task, toolbox: Toolbox) -> bool:
+        """Do the one thing to do now; whether there may be more."""
+        move = next_move(task.plan, task.actions())
+        match move:
+            case Dispatch():
+                await self._dispatcher.dispatch(task, move, toolbox)
+            case Recover():
+                await self._dispatcher.recover(task, move, toolbox)
+            case AskPerson():
+                await self._dispatcher.commit(task)
+                log.warning("task_waits_for_person", task_id=task.id, step=move.token)
+            case Finish():
+                await self._finish(task, move)
+        return isinstance(move, Dispatch | Recover)
 
     async def _finish(self, task: Task, move: Finish) -> None:
         status, reason = OutcomeStatus.COMPLETED, ""
@@ -101,56 +127,39 @@ class Executor:
             if move.left:
                 reason += f"; not compensated: {', '.join(move.left)}"
         ending = outcome(task.header("outcome"), status, task.items, reason=reason)
-        waiting = task.take_waiting()
-        await self._journal.commit(*waiting, Write(ending))
-        self._outbox.committed([write.record for write in waiting])
+        await self._dispatcher.commit(task, Write(ending))
         await faultpoints.reach("executor.after_outcome")
-
-    async def _flush(self, task: Task) -> None:
-        waiting = task.take_waiting()
-        if waiting:
-            await self._journal.commit(*waiting)
-            self._outbox.committed([write.record for write in waiting])
 
     async def _permit(self, task: Task) -> Permit:
         return await permits.check(
             task.decision, task.plan, self._trust, self._activations, now=now(), used=bool(task.effects())
         )
 
-    async def _refusal(self, work: Work, task: Task) -> Outputs | None:
-        """The record of a refused permit, or ``None`` when it is good: the task's outcome, or else an item aside."""
-        try:
-            if _used_before(work, task):
-                raise permits.PermitRefusedError("used", "the permit was used before: another decision led to effects")
-            await self._permit(task)
-        except permits.PermitRefusedError as error:
-            metrics.PERMIT_REFUSALS.labels(reason=error.cause).inc()
-            log.error("permit_refused", task_id=task.id, cause=error.cause, detail=str(error))
-            if task.outcome is None and not task.effects():
-                status = OutcomeStatus.EXPIRED if error.cause == "expired" else OutcomeStatus.REFUSED
-                reason = f"permit refused: {error}"
-                return (Write(outcome(task.header("outcome"), status, task.items, reason=reason)),)
-            return (
-                quarantined(
-                    stage=work.stage,
-                    reason=Reason.REFUSED_PERMIT,
-                    detail=str(error),
-                    stream=work.stream,
-                    subject=work.subject,
-                    seq=work.seq,
-                    data=work.data,
-                    headers=work.headers,
-                    attempts=work.attempt,
-                ),
-            )
-        return None
+
+def _refusal(work: Work, task: Task, error: permits.PermitRefusedError) -> Outputs:
+    """The record of a refused permit: the task's outcome, or an item aside when the task has effects or has ended."""
+    metrics.PERMIT_REFUSALS.labels(reason=error.cause).inc()
+    log.error("permit_refused", task_id=task.id, cause=error.cause, detail=str(error))
+    if task.outcome is None and not task.effects():
+        status = OutcomeStatus.EXPIRED if error.cause == "expired" else OutcomeStatus.REFUSED
+        return (Write(outcome(task.header("outcome"), status, task.items, reason=f"permit refused: {error}")),)
+    return (
+        quarantined(
+            stage=work.stage,
+            reason=Reason.REFUSED_PERMIT,
+            detail=str(error),
+            stream=work.stream,
+            subject=work.subject,
+            seq=work.seq,
+            data=work.data,
+            headers=work.headers,
+            attempts=work.attempt,
+        ),
+    )
 
 
-def _used_before(work: Work, task: Task) -> bool:
-    """Whether effects of this task were caused by another decision than the one delivered now."""
-
-    def caused_elsewhere(effect: Effect) -> bool:
-        cause = effect.header.causation
-        return (cause.stream, cause.seq) != (subjects.JOURNAL, work.seq)
-
-    return any(caused_elsewhere(effect) for effect in task.effects())
+def _used_before(task: Task) -> bool:
+    """Whether effects of this task were caused by another decision than the one it is under now."""
+    here = (subjects.JOURNAL, task.decision_item.seq)
+    causes = (effect.header.causation for effect in task.effects())
+    return any((cause.stream, cause.seq) != here for cause in causes)

@@ -1,27 +1,31 @@
 """The executor process."""
 
+import fcntl
 import os
 import platform
+import secrets
 
 from agents.executor.handler import Executor
-from mesh import faultpoints
 from mesh.activation import Activations
-from mesh.process import opened
+from mesh.errors import SettingsError
+from mesh.process import Process, opened
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
+
+_SNAPSHOT = "executor"
 
 
 async def run(settings: Settings) -> None:
     """Carry out permitted plans until asked to stop."""
-    faultpoints.arm(os.environ.get(faultpoints.VARIABLE))
     async with opened(settings, "executor") as process:
+        _claim_folder(process)
         systems = await process.connect_packs()
         toolboxes = {
             name: Toolbox({tool.name: tool for tool in pack.tools(process.options[name])}, systems[name])
             for name, pack in process.packs.items()
         }
         executor = Executor(
-            f"executor/{settings.role_instance or platform.node()}",
+            await _name(process),
             process.journal,
             process.checkpoint,
             process.trust,
@@ -29,3 +33,24 @@ async def run(settings: Settings) -> None:
             toolboxes,
         )
         await process.run_stage(executor.act)
+
+
+def _claim_folder(process: Process) -> None:
+    """Two executors on one checkpoint would each take the other's silence for proof that nothing was sent."""
+    descriptor = os.open(process.folder / "executor.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    process.exit.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SettingsError(
+            f"another executor uses {process.folder}: give each copy its own role_instance (WORKMESH_ROLE_INSTANCE)"
+        ) from None
+
+
+async def _name(process: Process) -> str:
+    """This executor's name, bound to its checkpoint: whoever has not that file does not know what was sent."""
+    token = await process.checkpoint.load(_SNAPSHOT)
+    if token is None:
+        token = secrets.token_hex(6).encode()
+        await process.checkpoint.save(_SNAPSHOT, token)
+    return f"executor/{process.settings.role_instance or platform.node()}/{token.decode()}"

@@ -102,14 +102,20 @@ def actions_of(items: Iterable[Stored]) -> Actions:
             old = found.get(record.step, Action())
             if item.seq > old.result_seq:
                 found[record.step] = Action(old.effect, old.effect_seq, record, item.seq)
-    return Actions({token: _void_settled_doubt(action) for token, action in found.items()})
+    return Actions({token: _without_void(action) for token, action in found.items()})
 
 
-def _void_settled_doubt(action: Action) -> Action:
-    """A doubt that an effect record after it has settled (withdrawn by a person's word, or dispatched again)."""
-    if action.ended(ResultStatus.IN_DOUBT) and action.effect_seq > action.result_seq:
-        return replace(action, result=None)
-    return action
+def _without_void(action: Action) -> Action:
+    """Leave out a result that an effect record has made void.
+
+    A doubt is void once the effect behind it was withdrawn or dispatched again. A failure is void once a later epoch
+    was dispatched: it comes from an executor that was taken for dead, and says nothing of the later call.
+    """
+    effect, result = action.effect, action.result
+    if effect is None or result is None or result.status is ResultStatus.SUCCEEDED:
+        return action
+    settled = result.status is ResultStatus.IN_DOUBT and action.effect_seq > action.result_seq
+    return replace(action, result=None) if settled or result.epoch < effect.epoch else action
 
 
 def next_move(plan: Plan, actions: Actions) -> Move:

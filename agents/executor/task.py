@@ -6,7 +6,7 @@ from typing import TypeVar
 from agents.executor.protocol import Actions, actions_of
 from mesh import subjects, tracing
 from mesh.clock import now
-from mesh.errors import RetryableError, TerminalError
+from mesh.errors import TerminalError
 from mesh.journal import Stored, Write
 from mesh.records import (
     Causation,
@@ -18,7 +18,6 @@ from mesh.records import (
     Permit,
     Plan,
     Result,
-    Verdict,
 )
 
 T = TypeVar("T")
@@ -29,17 +28,19 @@ class Task:
 
     permit: Permit
 
-    def __init__(self, items: Sequence[Stored], writer: str) -> None:
-        """Raises ``TerminalError`` when the journal lacks the plan or the decision."""
-        self._items = list(items)
-        self._writer = writer
-        self._waiting: list[Write] = []
+    def __init__(self, items: Sequence[Stored], decision: Stored, writer: str) -> None:
+        """``decision`` is what the task is carried out under; raises ``TerminalError`` when the journal lacks the plan.
+
+        The outcome of a task counts whatever decision it is under.
+        """
+        assert isinstance(decision.record, Decision)
+        self.items = list(items)
+        self.decision_item = decision
+        self.decision: Decision = decision.record
         self.context = self._one(Context)
         self.plan = self._one(Plan)
-        self.decision_item = self._allowing()
-        decision = self.decision_item.record
-        assert isinstance(decision, Decision)
-        self.decision: Decision = decision
+        self._writer = writer
+        self._waiting: list[Write] = []
 
     @property
     def id(self) -> str:
@@ -47,22 +48,23 @@ class Task:
         return self.decision.header.task_id
 
     @property
-    def items(self) -> Sequence[Stored]:
-        """All its records, as far as seen."""
-        return self._items
-
-    @property
     def outcome(self) -> Outcome | None:
         """How it ended, if it has."""
-        return next((item.record for item in self._items if isinstance(item.record, Outcome)), None)
+        return next((item.record for item in self.items if isinstance(item.record, Outcome)), None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended under this very decision."""
+        ending = self.outcome
+        return ending is not None and ending.header.causation == self._cause
 
     def effects(self) -> list[Effect]:
         """Its effects, the last of each step."""
-        return [item.record for item in self._items if isinstance(item.record, Effect)]
+        return [item.record for item in self.items if isinstance(item.record, Effect)]
 
     def actions(self) -> Actions:
         """What has been said of its actions, with what waits to be committed."""
-        return actions_of(self._items)
+        return actions_of(self.items)
 
     def header(self, name: str) -> Header:
         """The header of a record that the decision causes."""
@@ -70,9 +72,7 @@ class Task:
         return Header(
             task_id=head.task_id,
             domain=head.domain,
-            causation=Causation(
-                stream=subjects.JOURNAL, subject=self.decision_item.subject, seq=self.decision_item.seq
-            ),
+            causation=self._cause,
             writer=self._writer,
             at=now(),
             traceparent=tracing.child(head.traceparent, name),
@@ -80,27 +80,26 @@ class Task:
 
     def saw(self, record: Effect | Result, seq: int) -> None:
         """Take in a record that this process has committed."""
-        self._items.append(Stored(seq, subjects.of(record), record.header.at, record))
+        self.items.append(Stored(seq, subjects.of(record), record.header.at, record))
 
     def wait_with(self, write: Write) -> None:
         """Have a result committed with what follows; it counts from now on."""
         self._waiting.append(write)
         assert isinstance(write.record, Result)
-        self.saw(write.record, max((item.seq for item in self._items), default=0) + 1)
+        self.saw(write.record, max((item.seq for item in self.items), default=0) + 1)
 
     def take_waiting(self) -> list[Write]:
         """What waits, to be committed now."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
+    @property
+    def _cause(self) -> Causation:
+        item = self.decision_item
+        return Causation(stream=subjects.JOURNAL, subject=item.subject, seq=item.seq)
+
     def _one(self, kind: type[T]) -> T:
-        for item in self._items:
+        for item in self.items:
             if isinstance(item.record, kind):
                 return item.record
         raise TerminalError(f"the journal has no {kind.__name__.lower()} of this task: its retention is too short")
-
-    def _allowing(self) -> Stored:
-        for item in reversed(self._items):
-            if isinstance(item.record, Decision) and item.record.verdict is Verdict.ALLOW:
-                return item
-        raise RetryableError("the journal does not show the decision yet")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from agents.perception.index import EventIndex
+from agents.perception.index import EventIndex, First
 from agents.perception.reading import Accepted, Rejected, read
-from mesh import metrics, tracing
-from mesh.journal import Message, Write
+from mesh import metrics, subjects, tracing
+from mesh.journal import Journal, Message, Write
 from mesh.pack import Pack
 from mesh.quarantine import Reason, quarantined
 from mesh.records import Context, Event
@@ -16,8 +16,11 @@ from mesh.runtime import Handler, NotYetError, Outputs, Work
 
 log = structlog.get_logger(__name__)
 
+# Longer than a killed copy's ack wait: as a rule the first event comes again by then.
+_WAITS, _WAIT_S = 10, 0.5
 
-def perceiving(packs: Mapping[str, Pack], index: EventIndex) -> Handler:
+
+def perceiving(packs: Mapping[str, Pack], index: EventIndex, journal: Journal) -> Handler:
     """The handler of the perception stage."""
 
     async def perceive(work: Work) -> Outputs:
@@ -26,10 +29,14 @@ def perceiving(packs: Mapping[str, Pack], index: EventIndex) -> Handler:
             return (_quarantine(work, item),)
         first = await index.first(item.task_id, work.seq)
         if first is None:
-            raise NotYetError(f"the index has not accepted task {item.task_id} yet", delay_s=0.2)
+            # The index read it with an older pack. Those after it do not know of it, so it must come anew.
+            detail = f"the type {item.event.type} was not known here when the event came: release it"
+            return (_quarantine(work, Rejected(Reason.UNKNOWN_TYPE, detail, item.event.id, item.event.source)),)
         if first.seq == work.seq:
             return (Write(_context(work, item, first.after)),)
         if first.digest == item.digest:
+            if await journal.record(subjects.record("context", item.domain, item.task_id, "-")) is None:
+                return _in_place_of(work, item, first)
             log.info("duplicate_event", event_id=item.event.id, source=item.event.source, first_seq=first.seq)
             return ()
         detail = (
@@ -39,6 +46,14 @@ def perceiving(packs: Mapping[str, Pack], index: EventIndex) -> Handler:
         return (_quarantine(work, Rejected(Reason.CONFLICT, detail, item.event.id, item.event.source)),)
 
     return perceive
+
+
+def _in_place_of(work: Work, item: Accepted, first: First) -> Outputs:
+    """A duplicate takes the place of a first event that led to nothing: a copy with older packs set that one aside."""
+    if work.attempt < _WAITS:
+        raise NotYetError(f"the first event of task {item.task_id} has no context yet", delay_s=_WAIT_S)
+    log.warning("duplicate_taken", event_id=item.event.id, source=item.event.source, first_seq=first.seq)
+    return (Write(_context(work, item, first.after)),)
 
 
 def _context(work: Work, item: Accepted, after: str) -> Context:

@@ -14,4 +14,4 @@ async def run(settings: Settings) -> None:
         process.exit.callback(index.close)
         await index.forget_expired()
         async with following(index.projection):
-            await process.run_stage(perceiving(process.packs, index))
+            await process.run_stage(perceiving(process.packs, index, process.journal))

@@ -12,7 +12,10 @@ log = structlog.get_logger(__name__)
 
 
 def dead_letter(committer: Committer, *, max_attempts: int) -> Middleware:
-    """Quarantine at once what is terminal, and after ``max_attempts`` what fails in a way nobody foresaw."""
+    """Quarantine at once what is terminal, and after ``max_attempts`` what fails in a way nobody foresaw.
+
+    While the bus takes no records a handler can fail for that alone: then no attempt is the last.
+    """
 
     def layer(handler: Handler) -> Handler:
         async def isolated(work: Work) -> Outputs:
@@ -23,7 +26,7 @@ def dead_letter(committer: Committer, *, max_attempts: int) -> Middleware:
             except TerminalError as error:
                 reason = str(error)
             except Exception as error:
-                if work.attempt < max_attempts:
+                if work.attempt < max_attempts or committer.is_waiting:
                     log.exception("handler_failed", stage=work.stage, seq=work.seq, attempt=work.attempt)
                     raise RetryableError(f"{type(error).__name__}: {error}") from error
                 reason = f"{type(error).__name__}: {error} (after {work.attempt} attempts)"

@@ -4,12 +4,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
 from mesh.permissions import ROLES, BusUser
+from tests.mesh.live_mesh import LiveMesh, live_mesh
 from tests.mesh.running_mesh import Mesh, make_streams
+
+# A shared machine can stall for longer than hypothesis' 200 ms; pytest limits the time of each test.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture
@@ -20,4 +26,11 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     async with EmbeddedNats(tmp_path / "nats", users) as server, AsyncExitStack() as stack:
         running = Mesh(server, identities, stack)
         await make_streams(await running.connect("admin"))
+        yield running
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[LiveMesh]:
+    """A bus with its streams, buckets and durable consumers, as ``workmesh up`` makes them."""
+    async with live_mesh(tmp_path / "live") as running:
         yield running

@@ -1,0 +1,189 @@
+"""A reader of one page: follows its examples in order, in a folder of its own, and sees what the page says.
+
+The rule: everything that a reader starts ends with it.
+"""
+
+import difflib
+import doctest
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tests.docs.pages import ROOT, Block, Command, Example, commands, read_examples
+
+# Commands that only read are typed again until the page's answer comes: what they tell of is on its way.
+READING = ("tasks list", "trace", "approvals list", "approvals show", "quarantine list", "memory", "keys list")
+_PATIENCE_S = 30.0
+_COMMAND_S = 100.0
+_STOP_S = 30.0
+
+_same = doctest.OutputChecker().check_output
+
+
+class Reader:
+    """A context manager: follow examples inside it."""
+
+    def __init__(self, page: Path) -> None:
+        self.page = page
+        self.examples = read_examples(page)
+        self._followed = 0
+        self._stack = ExitStack()
+        self._python: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        # The system's own temporary folder: the path of a socket in it must stay under 108 bytes.
+        name = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="wm-docs-", ignore_cleanup_errors=True))
+        self.folder = Path(name)
+        (self.folder / "packs").symlink_to(ROOT / "packs")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("WORKMESH_")}
+        self._env = kept | {
+            "HOME": name,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": name,
+            "COLUMNS": "100",
+            "WORKMESH_STATE_DIR": str(self.folder / ".workmesh"),
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def follow(self, number: int) -> None:
+        """Do what example ``number`` says, after all before it."""
+        for example in self.examples[self._followed : number]:
+            self._followed = example.number
+            for block in example.blocks:
+                self._do(example, block)
+
+    def _do(self, example: Example, block: Block) -> None:
+        place = f"{self.page.name}:{block.line} (example {example.number}: {example.title})"
+        match block.kind:
+            case "file":
+                self._write(block)
+            case "site":
+                self._start_site(block.text.split(), place)
+            case "python":
+                self._run_python(block, place)
+            case "console":
+                for command in commands(block):
+                    self._type(command, place)
+
+    def _write(self, block: Block) -> None:
+        path = self.folder / block.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+        if path.name == "pyproject.toml":
+            install(path)
+
+    def _type(self, command: Command, place: str) -> None:
+        end = time.monotonic() + _PATIENCE_S
+        again = command.text.startswith(tuple(f"workmesh {name}" for name in READING))
+        while True:
+            done = subprocess.run(
+                ["bash", "-c", command.text],
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_COMMAND_S,
+            )
+            if done.returncode == 0 and is_same(command.expected, done.stdout):
+                return
+            if not again or time.monotonic() > end:
+                break
+        wrong = f"{place}: exit status {done.returncode} of: {command.text}\n"
+        raise AssertionError(wrong + difference(command.expected, done.stdout))
+
+    def _run_python(self, block: Block, place: str) -> None:
+        python = self._python = self._python or self._start_python()
+        assert python.stdin is not None
+        assert python.stdout is not None
+        request = {"code": block.text, "line": block.line, "page": str(self.page)}
+        python.stdin.write(json.dumps(request) + "\n")
+        python.stdin.flush()
+        answer = python.stdout.readline()
+        if not answer:
+            raise AssertionError(f"{place}: the code failed\n{(self.folder / 'python.err').read_text()}")
+        printed = json.loads(answer)
+        if not is_same(block.expected or "", printed):
+            raise AssertionError(f"{place}: the code printed something else\n{difference(block.expected, printed)}")
+
+    def _start_python(self) -> subprocess.Popen[str]:
+        script = Path(__file__).with_name("interpreter.py")
+        return self._start([sys.executable, "-W", "error", str(script)], "python.err", stdin=subprocess.PIPE)
+
+    def _start_site(self, args: list[str], place: str) -> None:
+        command = [str(Path(sys.executable).parent / "workmesh"), "up", *args]
+        site = self._start([*command, "--state-dir", self._env["WORKMESH_STATE_DIR"]], "up.err")
+        assert site.stdout is not None
+        first = site.stdout.readline()
+        if not first.startswith("workmesh is up"):
+            raise AssertionError(f"{place}: no site: {first}{(self.folder / 'up.err').read_text()[-4000:]}")
+
+    def _start(self, command: list[str], errors: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        stderr: IO[bytes] = self._stack.enter_context((self.folder / errors).open("wb"))
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self._env,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        self._stack.callback(stop, process)
+        return process
+
+
+def install(pyproject: Path) -> None:
+    """What ``pip install --editable .`` would tell importlib of the entry points of this file."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    info = pyproject.parent / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End a process that was started here: politely, then for certain."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def is_same(expected: str, got: str) -> bool:
+    """Whether this is what the page shows; ``...`` stands for anything, and the page may say nothing."""
+    return not expected.strip() or _same(_trimmed(expected), _trimmed(got), doctest.ELLIPSIS)
+
+
+def difference(expected: str | None, got: str) -> str:
+    """The page against what came, line by line."""
+    pairs = ((expected or "").splitlines(), got.splitlines())
+    return "\n".join(difflib.unified_diff(*pairs, "the page", "what came", lineterm="", n=50))
+
+
+def _trimmed(text: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in text.strip("\n").splitlines())

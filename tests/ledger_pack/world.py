@@ -1,0 +1,346 @@
+"""A site of the ledger's domain in a folder: a real bus, real processes and the ledger; each starts and dies alone."""
+
+import asyncio
+import importlib
+import itertools
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from console.words import say
+from mesh import quarantine, records, service, subjects
+from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
+from mesh.bus import Bus, connect
+from mesh.canonical import task_id
+from mesh.embedded import EmbeddedNats
+from mesh.identity import Identity
+from mesh.journal import Committer, Journal, Message, Stored, committing
+from mesh.quarantine import Quarantined
+from mesh.records import Outcome, Result, Word
+from mesh.settings import BusSettings, Settings
+from mesh.site import Site
+from mesh.supervisor import Child, ChildSpec, Supervisor
+
+ROOT = Path(__file__).parents[2]
+INSTALLED = Path(__file__).parent / "installed"
+SOURCE = "https://ledger.example"
+WAIT_S = float(os.environ.get("WORLD_WAIT_S", "90"))
+BUS = BusSettings(ack_wait_s=1.0)
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], timeout_s: float = WAIT_S) -> None:
+    """Wait for a condition of other processes; raises ``TimeoutError``."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.03)
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """The ledger pack installed in this process too."""
+    sys.path.insert(0, str(INSTALLED))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(INSTALLED))
+        importlib.invalidate_caches()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A supervised process of the site."""
+
+    child: Child
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.child.pid, number)
+
+    async def died(self, times: int = 1) -> None:
+        """Wait until it has died so often and is ready again."""
+        await until(lambda: self.child.restarts >= times)
+        async with asyncio.timeout(WAIT_S):
+            await self.child.ready.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is ready again."""
+        times = self.child.restarts + 1
+        self.child.ready.clear()
+        self.signal(signal.SIGKILL)
+        await self.died(times)
+
+    async def stopped(self) -> None:
+        """Wait until a fault point has stopped it."""
+        stat = Path(f"/proc/{self.child.pid}/stat")
+        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged, in all its lives."""
+        lines = self.child.spec.log_file.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@dataclass
+class World:
+    """A site, its bus as an operator sees it, and the ledger."""
+
+    folder: Path
+    site: Site
+    people: Mapping[str, Identity]
+    port: int
+    env: dict[str, str]
+    bus: Bus = field(init=False)
+    committer: Committer = field(init=False)
+    journal: Journal = field(init=False)
+    servers: AsyncExitStack = field(default_factory=AsyncExitStack)
+    targets: AsyncExitStack = field(default_factory=AsyncExitStack)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    async def start_server(self) -> str:
+        """Start the bus, in the same folder each time; its address."""
+        server = EmbeddedNats(self.site.settings.state_dir / "nats", self.site.users())
+        return (await self.servers.enter_async_context(server)).url
+
+    async def start_target(self) -> None:
+        """Start the ledger, on the same port and file each time."""
+        argv = ("-m", "tests.ledger_pack.target", "--db", str(self.folder / "ledger.db"), "--port", str(self.port))
+        await self.targets.enter_async_context(self._supervised({"ledger": (sys.executable, *argv)}, {}))
+
+    @asynccontextmanager
+    async def bus_away(self) -> AsyncIterator[None]:
+        """No bus while the block runs."""
+        await self.servers.aclose()
+        try:
+            yield
+        finally:
+            await self.start_server()
+
+    @asynccontextmanager
+    async def target_away(self) -> AsyncIterator[None]:
+        """No ledger while the block runs."""
+        await self.targets.aclose()
+        try:
+            yield
+        finally:
+            await self.start_target()
+
+    @asynccontextmanager
+    async def role(
+        self, name: str, instance: str = "1", *, fault: str = "", env: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Running]:
+        """One process of a role, ready; ``fault`` arms fault points in all its lives."""
+        async with self.roles(name, instance=instance, env={"WORKMESH_FAULTPOINT": fault, **(env or {})}) as (running,):
+            yield running
+
+    @asynccontextmanager
+    async def roles(
+        self, *names: str, instance: str = "1", env: Mapping[str, str] | None = None
+    ) -> AsyncIterator[list[Running]]:
+        """A process of each role, all ready."""
+        argvs = {f"{name}-{instance}": (sys.executable, "-m", "console.main", "run", name) for name in names}
+        async with self._supervised(argvs, env or {}) as found:
+            yield found
+
+    @asynccontextmanager
+    async def _supervised(
+        self, argvs: Mapping[str, tuple[str, ...]], env: Mapping[str, str]
+    ) -> AsyncIterator[list[Running]]:
+        specs = [
+            ChildSpec(name, argv, self.folder / f"{name}.log", {**self.env, "WORKMESH_ROLE_INSTANCE": name, **env})
+            for name, argv in argvs.items()
+        ]
+        async with Supervisor(specs, self.folder / f"s{next(self.numbers)}") as supervisor:
+            await supervisor.wait_ready(WAIT_S)
+            yield [Running(supervisor.children[spec.name]) for spec in specs]
+
+    @asynccontextmanager
+    async def connected(self, name: str) -> AsyncIterator[Bus]:
+        """The bus under the key of a role: what somebody who stole it could do."""
+        options = self.site.identity(name).nats_options()
+        port = (self.site.settings.state_dir / "nats" / "port").read_text().strip()
+        async with connect(f"nats://127.0.0.1:{port}", name=name, options=options) as bus:
+            yield bus
+
+    async def publish(self, event_id: str, event_type: str = "entry", *, entity: str = "", **data: Any) -> str:
+        """Publish one event, durably; its task."""
+        event = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": SOURCE,
+            "type": f"ledger.{event_type}.requested",
+            "subject": entity or event_id,
+            "data": {"account": "a", "amount": 100, **_DEFAULTS[event_type], **data},
+        }
+        await self.publish_bytes(msgspec.json.encode(event), f"ledger.{event_type}.requested")
+        return task_id(SOURCE, event_id)
+
+    async def publish_bytes(self, data: bytes, event_type: str = "ledger.entry.requested") -> int:
+        """Publish whatever it is as an event; its sequence."""
+        (seq,) = await self.committer.commit([Message(subjects.event(event_type), data, expected=None)])
+        return seq
+
+    async def record(self, kind: str, task: str, step: str = "-") -> Stored:
+        """Wait for a record of a task."""
+        subject = subjects.record(kind, "ledger", task, step)
+        found: list[Stored] = []
+
+        async def is_there() -> bool:
+            item = await self.journal.record(subject)
+            found.extend([item] if item else [])
+            return bool(found)
+
+        await until(is_there)
+        return found[0]
+
+    async def outcome(self, task: str) -> Outcome:
+        """Wait for a task's outcome."""
+        ending = (await self.record("outcome", task)).record
+        assert isinstance(ending, Outcome)
+        return ending
+
+    async def result(self, task: str, step: str = "enter") -> Result:
+        """Wait for the result of a step."""
+        result = (await self.record("result", task, step)).record
+        assert isinstance(result, Result)
+        return result
+
+    async def count(self, kind: str, task: str) -> int:
+        """How many records of a kind were ever written of a task."""
+        seq, found = 1, 0
+        while page := await self.bus.read(subjects.JOURNAL, seq, 256, f"task.{kind}.ledger.{task}.*"):
+            found += len(page)
+            seq = page[-1].seq + 1
+        return found
+
+    async def quarantined(self, stage: str, text: str) -> Quarantined:
+        """Wait for an item of a stage whose detail holds this text."""
+        found: list[Quarantined] = []
+
+        async def is_there() -> bool:
+            items = await quarantine.waiting(self.bus)
+            found.extend(item for item in items if item.stage == stage and text in item.detail)
+            return bool(found)
+
+        await until(is_there)
+        return found[0]
+
+    async def settled(self, stage: str) -> None:
+        """Wait until a stage has nothing left to do."""
+
+        async def is_idle() -> bool:
+            info = await self.bus.api(f"CONSUMER.INFO.JOURNAL.{stage}")
+            return bool(info["num_pending"] == 0 and info["num_ack_pending"] == 0)
+
+        await until(is_idle)
+
+    def kept(self, instance: str = "executor-1") -> int:
+        """How many results a process keeps on its own disk."""
+        path = self.folder / "state" / "state" / instance / "checkpoint.db"
+        with sqlite3.connect(path) as database:
+            (count,) = database.execute("SELECT count(*) FROM outbox").fetchone()
+        database.close()
+        return int(count)
+
+    def hold(self, kind: str) -> Path:
+        """Have the ledger hold back its answers of a kind until this file is removed."""
+        path = self.folder / f"{kind}.hold"
+        path.touch()
+        return path
+
+    def applied(self, task: str = "") -> list[tuple[str, str, int]]:
+        """What the ledger's own log says was applied, for a task or at all: kind, key, amount."""
+        with sqlite3.connect(self.folder / "ledger.db") as database:
+            rows = database.execute("SELECT kind, key, amount FROM applied ORDER BY seq").fetchall()
+        database.close()
+        return [row for row in rows if f"-{task}" in row[1]]
+
+    def freeze(self, account: str) -> None:
+        """Freeze an account, as the ledger's own people would."""
+        with sqlite3.connect(self.folder / "ledger.db") as database:
+            database.execute("INSERT INTO frozen VALUES (?)", (account,))
+        database.close()
+
+    async def waiting(self) -> dict[str, Waiting]:
+        """What waits for a person, by task."""
+        items = await service.ask(self.bus, "policy", "list", Nothing(), list[Waiting], timeout_s=10)
+        return {item.task_id: item for item in items}
+
+    async def waits(self, task: str) -> Waiting:
+        """Wait until a task waits for a person."""
+        found: list[Waiting] = []
+
+        async def is_there() -> bool:
+            found.extend(item for name, item in (await self.waiting()).items() if name == task)
+            return bool(found)
+
+        await until(is_there)
+        return found[0]
+
+    async def shown(self, task: str) -> Shown:
+        """What a person is shown of a task."""
+        return await service.ask(self.bus, "policy", "show", TaskRequest(task_id=task), Shown, timeout_s=10)
+
+    async def say(self, task: str, word: Word, person: str = "carla", role: str = "controller") -> WordAnswer:
+        """A person's word on what is shown now; raises ``ServiceError``."""
+        return await say(self.bus, self.people[person], await self.shown(task), role, word)
+
+
+PEOPLE = {"carla": ("controller",), "colin": ("controller",), "anna": ("auditor",), "olga": ("operator",)}
+
+
+@asynccontextmanager
+async def world_in(
+    folder: Path, *roles: str, bus: BusSettings = BUS, env: Mapping[str, str] | None = None
+) -> AsyncIterator[World]:
+    """A site in this folder, with the ledger and these roles running."""
+    with installed():
+        site = Site(Settings(state_dir=folder / "state", bus=bus))
+    people = {name: Identity.create(folder / "people" / f"{name}.nk", name) for name in PEOPLE}
+    port = _free_port()
+    own = {
+        "WORKMESH_STATE_DIR": str(folder / "state"),
+        "WORKMESH_BUS__ACK_WAIT_S": str(bus.ack_wait_s),
+        "WORKMESH_METRICS__PORT": "-1",
+        "WORKMESH_PACKS__LEDGER__URL": f"http://127.0.0.1:{port}",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(INSTALLED))),
+    }
+    world = World(folder, site, people, port, {**own, **(env or {})})
+    async with world.servers:
+        await bootstrap(world, await world.start_server())
+        async with world.connected("operator") as world.bus, committing(world.bus) as world.committer, world.targets:
+            world.journal = Journal(world.bus, world.committer)
+            await world.start_target()
+            async with world.roles(*roles):
+                yield world
+
+
+async def bootstrap(world: World, url: str) -> None:
+    """Make the site's streams, keys and policies, and enroll its people."""
+    with installed():
+        await world.site.bootstrap(url, {person: PEOPLE[name] for name, person in world.people.items()})
+
+
+def of_kind(items: Sequence[Stored], kind: type[records.Record]) -> list[Any]:
+    """The records of one kind."""
+    return [item.record for item in items if isinstance(item.record, kind)]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -122,6 +122,7 @@ async def _up(settings: Settings, packs: Sequence[str], config: Path | None) -> 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     env: dict[str, str] = {}
     extra: list[ChildSpec] = []
     for name in packs:

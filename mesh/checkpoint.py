@@ -106,7 +106,7 @@ class Checkpoint:
             pending, self._pending = self._pending, []
             try:
                 await self._in_thread(partial(self._transact, pending))
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
                 for _, _, done in pending:
                     if done is not None and not done.done():
                         done.set_exception(error)
@@ -121,7 +121,7 @@ class Checkpoint:
             for sql, values, _ in pending:
                 self._database.execute(sql, values)
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise

@@ -8,7 +8,10 @@ import pytest
 from tests.docs.pages import ROOT, read_examples
 from tests.docs.reader import Reader
 
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("concepts", "journal", "effects", "packs", "policies", "settings")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("concepts", "journal", "effects", "packs", "policies", "settings")),
+)
 EXAMPLES = [(page, example.number) for page in PAGES for example in read_examples(ROOT / page)]
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]

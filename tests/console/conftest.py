@@ -1,0 +1,52 @@
+"""The command line as a person uses it: the installed ``workmesh``, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORKMESH = Path(sys.executable).with_name("workmesh")
+
+
+class Workmesh:
+    """Runs commands on one state folder."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.env = {**os.environ, "WORKMESH_STATE_DIR": str(state_dir)}
+
+    def run(self, *args: str, stdin: bytes = b"", code: int = 0, timeout_s: float = 150) -> str:
+        """Run a command; its stdout. Fails when it does not exit with ``code``."""
+        done = subprocess.run(
+            [str(WORKMESH), *args], env=self.env, input=stdin, capture_output=True, timeout=timeout_s, check=False
+        )
+        assert done.returncode == code, (args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        self.stderr = done.stderr.decode()
+        return done.stdout.decode()
+
+    def json(self, *args: str, **options: Any) -> Any:
+        """Run a command with ``--json`` and decode what it prints."""
+        return json.loads(self.run(*args, "--json", **options))
+
+
+@pytest.fixture
+def workmesh(tmp_path: Path) -> Workmesh:
+    return Workmesh(tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def retail_data() -> Path:
+    """The real requests: not part of the project, so skipped where they are not, but never in CI."""
+    path = Path(os.environ.get("WORKMESH_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "retail"
+    if not path.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the shared data is not at {path}: set WORKMESH_TEST_DATA")
+        pytest.skip(f"no shared data at {path}")
+    return path
+
+
+Run = Callable[..., str]

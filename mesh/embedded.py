@@ -115,6 +115,7 @@ class EmbeddedNats:
             name="workmesh-embedded",
             max_file_store=self._max_file_store,
         )
+        self.log_file.touch(mode=0o600)
         fresh = self.folder / "nats-server.conf.new"
         fresh.touch(mode=0o600)
         fresh.chmod(0o600)

@@ -21,9 +21,12 @@ from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
+from mesh.lifetime import background
+from mesh.operator import operating
 from mesh.settings import Settings, load
 from mesh.site import ROLES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
+from mesh.watch import watch
 
 _READY_S = 30.0
 _STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
@@ -67,6 +70,9 @@ async def running(
             )
         url = server.url if server else settings.bus.url
         await site.bootstrap(url, people or {})
+        if server is not None:
+            bus = await stack.enter_async_context(operating(settings))
+            await stack.enter_async_context(background(watch(server, bus), "jetstream-watch"))
         specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in roles)]
         supervisor = await stack.enter_async_context(Supervisor(specs, settings.state_dir / "run"))
         await supervisor.wait_ready(_READY_S)

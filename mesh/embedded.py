@@ -30,6 +30,8 @@ _STOP_S = 5.0
 _LOCK_S = 3.0  # a server whose parent was killed is gone by then
 _POLL_S = 0.02
 _BACKOFF_S = (0.05, 5.0)
+_SHARE_OF_FREE = 0.9
+_WRITE_FAILED = b"critical write error"  # nats-server 2.15, pinned
 _HEALTHY_S = 1.0  # one that answered this long was healthy: the back-off starts anew
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +55,7 @@ class EmbeddedNats:
         self._max_file_store = max_file_store
         self._binary = binary
         self._port = 0
+        self._log_read = 0
         self._lock = -1
         self._process: asyncio.subprocess.Process | None = None
         self._tasks = asyncio.TaskGroup()
@@ -106,6 +109,40 @@ class EmbeddedNats:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGHUP)
 
+    def restart(self) -> None:
+        """Have the server end; it is started again at once, on its data."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the settings limit the data; if not, the disk does."""
+        return self._max_file_store > 0
+
+    def free_bytes(self) -> int:
+        """How much room the disk of the data has."""
+        return shutil.disk_usage(self.folder).free
+
+    def write_failed(self) -> bool:
+        """Whether its log tells, since this was last asked, of a write that the disk did not take.
+
+        A stream that had one takes nothing more until the server is restarted, and only the log tells.
+        """
+        with self.log_file.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(self._log_read if self._log_read <= size else 0)
+            fresh = file.read()
+            self._log_read = file.tell()
+        return _WRITE_FAILED in fresh
+
+    def _room(self) -> int:
+        """The limit of the data in bytes: what it has now and most of what the disk has left.
+
+        Left to itself the server takes three quarters of what is free at its start, whatever the data has already.
+        """
+        files = (path for path in (self.folder / "store").rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files) + int(self.free_bytes() * _SHARE_OF_FREE)
+
     def _write_config(self) -> None:
         config = render(
             port=self._port,
@@ -113,7 +150,7 @@ class EmbeddedNats:
             log_file=self.log_file,
             users=self._users,
             name="workmesh-embedded",
-            max_file_store=self._max_file_store,
+            max_file_store=self._max_file_store or self._room(),
         )
         self.log_file.touch(mode=0o600)
         fresh = self.folder / "nats-server.conf.new"
@@ -170,6 +207,7 @@ class EmbeddedNats:
             await asyncio.sleep(delay)
             delay = min(delay * 2, _BACKOFF_S[1])
             try:
+                self._write_config()
                 await self._start()
             except WorkmeshError as error:
                 log.error("embedded_nats_not_restarted", reason=str(error))

@@ -163,6 +163,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
     "operator": Permissions(
         (
             "$JS.API.INFO",
+            "durability.jsz",
             *_reads(*STREAMS),
             *_watches(*BUCKETS),
             *(f"$JS.API.{name}" for name in _OPERATOR_API),

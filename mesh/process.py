@@ -148,7 +148,8 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     options = {name: pack.read_options(settings.packs.get(name)) for name, pack in packs.items()}
     identity = Identity.load(settings.identity_path(role))
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(exposition.serve(settings.metrics))
+        metrics_url = await stack.enter_async_context(exposition.serve(settings.metrics))
+        log.info("metrics_served", url=metrics_url)
         bus = await _connect(stack, settings, identity, role, stopping)
         await _require_durable(bus, settings, role, stopping)
         committer = await stack.enter_async_context(committing(bus, batch_max=settings.runtime.batch_max))

@@ -82,11 +82,15 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / "notify.sock"
+        address = _short(path)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        # A path in the folder may be longer than the 108 bytes of sun_path: bind it from inside.
-        self._socket.bind(_short(path))
+        try:
+            self._socket.bind(address)
+        except OSError:
+            self._socket.close()
+            raise
         asyncio.get_running_loop().add_reader(self._socket, self._on_notice)
         await self._tasks.__aenter__()
         for child in self.children.values():
@@ -97,7 +101,8 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for task in self._watching:
-            task.cancel()
+            if not task.cancelling():  # a second time would cut off the stopping of its child
+                task.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
         finally:
@@ -220,7 +225,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _short(path: Path) -> str:
-    """A name of the path that fits into ``sun_path``."""
+    """The path as an address; raises ``OSError`` when it does not fit into the 108 bytes of ``sun_path``."""
     text = str(path)
     if len(text.encode()) < 108:
         return text

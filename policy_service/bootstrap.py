@@ -8,6 +8,7 @@ import structlog
 from mesh.activation import Activation, active_key, publish
 from mesh.bus import Bus
 from mesh.clock import now
+from mesh.errors import SignatureError
 from mesh.identity import Identity
 from mesh.pack import Pack
 from mesh.signing import ACTIVATION_TYPE, open_envelope
@@ -21,7 +22,7 @@ async def publish_bundles(bus: Bus, admin: Identity, packs: Mapping[str, Pack]) 
     for name, pack in packs.items():
         contents = BundleContents.read(pack.policies, name)
         Bundle.load(contents)
-        before = await _active(bus, name)
+        before = await _active(bus, admin, name)
         if before is not None and before.digest == contents.digest:
             continue
         accepted = (before.digest,) if before else ()
@@ -30,9 +31,19 @@ async def publish_bundles(bus: Bus, admin: Identity, packs: Mapping[str, Pack]) 
         log.info("bundle_activated", domain=name, digest=contents.digest)
 
 
-async def _active(bus: Bus, domain: str) -> Activation | None:
-    message = await bus.last("KV_POLICY", active_key(domain))
+async def _active(bus: Bus, admin: Identity, name: str) -> Activation | None:
+    """The activation in force, if this admin signed it: any other is replaced."""
+    message = await bus.last("KV_POLICY", active_key(name))
     if message is None or not message.data:
         return None
-    activation, _ = open_envelope(msgspec.Raw(message.data), ACTIVATION_TYPE, Activation, lambda key: None)
+
+    def accept(keyid: str) -> None:
+        if keyid != admin.public_key:
+            raise SignatureError(f"the activation of {name} is signed by {keyid}, not by {admin.public_key}")
+
+    try:
+        activation, _ = open_envelope(msgspec.Raw(message.data), ACTIVATION_TYPE, Activation, accept)
+    except SignatureError as error:
+        log.error("activation_replaced", domain=name, reason=str(error))
+        return None
     return activation

@@ -27,7 +27,7 @@ async def run(settings: Settings) -> None:
     """Decide until asked to stop."""
     async with opened(settings, "policy") as process:
         systems = await process.connect_packs()
-        bundles = LiveBundles(Activations(process.bus, process.trust))
+        bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
         pending = Pending(process.bus, process.folder / "pending.db")
         process.exit.callback(pending.close)
         stage = PolicyStage(process.journal, bundles, process.packs, systems, process.identity, settings.policy)

@@ -52,6 +52,14 @@ class Case:
         second = any(isinstance(item.record, Decision) and item.record.phase is Phase.EXECUTE for item in self.items)
         return self.decision.verdict is Verdict.NEEDS_APPROVAL and not ended and not second
 
+    def require_unchanged(self) -> None:
+        """Raises ``TerminalError`` when the plan is not the one that was decided on: a change voids every approval."""
+        if self.plan.digest != self.decision.plan_digest:
+            raise TerminalError(
+                f"the plan of task {self.plan.header.task_id} was changed after the decision on it: "
+                f"{self.decision.plan_digest} was decided on, {self.plan.digest} stands there"
+            )
+
     def roles(self) -> tuple[str, ...]:
         """The roles that must approve."""
         return tuple(sorted({role for step in self.decision.steps for role in step.roles}))
@@ -94,6 +102,7 @@ def show(case: Case) -> Shown:
     doubt = case.in_doubt()
     if not case.waits and not doubt:
         raise TerminalError(f"task {case.context.header.task_id} does not wait for a person")
+    case.require_unchanged()
     decision, context = case.decision, case.context
     in_doubt = case.doubt(doubt)
     sheets = {sheet.step: sheet for sheet in decision.sheets}

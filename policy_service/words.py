@@ -216,6 +216,7 @@ def _check_word(said: Statement, case: Case) -> None:
         raise TerminalError(
             f"the word is about plan {said.plan_digest}, but task {said.task_id} has {case.plan.digest}: look again"
         )
+    case.require_unchanged()
     if said.purpose is Purpose.IN_DOUBT:
         if said.word not in (Word.HAPPENED, Word.NOT_HAPPENED):
             raise TerminalError(f"an effect in doubt needs happened or not_happened, not {said.word}")

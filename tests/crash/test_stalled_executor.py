@@ -1,4 +1,4 @@
-"""An executor that stalls past its ack wait and wakes up beside the one that took over: it does not repeat an effect."""
+"""An executor that stalls past its ack wait, and wakes up beside the one that took over, repeats no effect."""
 
 import signal
 

@@ -5,29 +5,33 @@ import importlib
 import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from console.words import say
-from mesh import quarantine, records, service, subjects
-from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
+from mesh import quarantine, service, subjects
+from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer, WordRequest
 from mesh.bus import Bus, connect
 from mesh.canonical import task_id
+from mesh.clock import now
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
 from mesh.journal import Committer, Journal, Message, Stored, committing
 from mesh.quarantine import Quarantined
-from mesh.records import Outcome, Result, Word
+from mesh.records import Outcome, Result, Statement, Word
 from mesh.settings import BusSettings, Settings
+from mesh.signing import STATEMENT_TYPE, sign
 from mesh.site import Site
 from mesh.supervisor import Child, ChildSpec, Supervisor
 
@@ -36,6 +40,7 @@ INSTALLED = Path(__file__).parent / "installed"
 SOURCE = "https://ledger.example"
 WAIT_S = float(os.environ.get("WORLD_WAIT_S", "90"))
 BUS = BusSettings(ack_wait_s=1.0)
+PEOPLE = {"carla": ("controller",), "colin": ("controller",), "anna": ("auditor",), "olga": ("operator",)}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
 
 
@@ -104,6 +109,7 @@ class World:
     people: Mapping[str, Identity]
     port: int
     env: dict[str, str]
+    url: str = field(init=False)
     bus: Bus = field(init=False)
     committer: Committer = field(init=False)
     journal: Journal = field(init=False)
@@ -111,10 +117,15 @@ class World:
     targets: AsyncExitStack = field(default_factory=AsyncExitStack)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    async def start_server(self) -> str:
-        """Start the bus, in the same folder each time; its address."""
+    async def start_server(self) -> None:
+        """Start the bus, in the same folder and on the same port each time."""
         server = EmbeddedNats(self.site.settings.state_dir / "nats", self.site.users())
-        return (await self.servers.enter_async_context(server)).url
+        self.url = (await self.servers.enter_async_context(server)).url
+
+    async def bootstrap(self) -> None:
+        """Make the site's streams, keys and policies, and enroll its people."""
+        with installed():
+            await self.site.bootstrap(self.url, {person: PEOPLE[name] for name, person in self.people.items()})
 
     async def start_target(self) -> None:
         """Start the ledger, on the same port and file each time."""
@@ -172,8 +183,7 @@ class World:
     async def connected(self, name: str) -> AsyncIterator[Bus]:
         """The bus under the key of a role: what somebody who stole it could do."""
         options = self.site.identity(name).nats_options()
-        port = (self.site.settings.state_dir / "nats" / "port").read_text().strip()
-        async with connect(f"nats://127.0.0.1:{port}", name=name, options=options) as bus:
+        async with connect(self.url, name=name, options=options) as bus:
             yield bus
 
     async def publish(self, event_id: str, event_type: str = "entry", *, entity: str = "", **data: Any) -> str:
@@ -227,13 +237,13 @@ class World:
             seq = page[-1].seq + 1
         return found
 
-    async def quarantined(self, stage: str, text: str) -> Quarantined:
-        """Wait for an item of a stage whose detail holds this text."""
+    async def quarantined(self, stage: str, text: str, seq: int = 0) -> Quarantined:
+        """Wait for an item of a stage whose detail holds this text, and which was at ``seq`` if that is given."""
         found: list[Quarantined] = []
 
         async def is_there() -> bool:
             items = await quarantine.waiting(self.bus)
-            found.extend(item for item in items if item.stage == stage and text in item.detail)
+            found.extend(i for i in items if i.stage == stage and text in i.detail and seq in (0, i.seq))
             return bool(found)
 
         await until(is_there)
@@ -248,13 +258,13 @@ class World:
 
         await until(is_idle)
 
-    def kept(self, instance: str = "executor-1") -> int:
-        """How many results a process keeps on its own disk."""
+    def keeps(self, task: str, instance: str = "executor-1") -> bool:
+        """Whether a process keeps a result of a task on its own disk."""
         path = self.folder / "state" / "state" / instance / "checkpoint.db"
         with sqlite3.connect(path) as database:
-            (count,) = database.execute("SELECT count(*) FROM outbox").fetchone()
+            rows = database.execute("SELECT subject FROM outbox").fetchall()
         database.close()
-        return int(count)
+        return any(task in subject for (subject,) in rows)
 
     def hold(self, kind: str) -> Path:
         """Have the ledger hold back its answers of a kind until this file is removed."""
@@ -295,12 +305,39 @@ class World:
         """What a person is shown of a task."""
         return await service.ask(self.bus, "policy", "show", TaskRequest(task_id=task), Shown, timeout_s=10)
 
+    @property
+    def thief(self) -> Identity:
+        """Somebody whom nobody has enrolled."""
+        path = self.folder / "people" / "thief.nk"
+        return Identity.load(path) if path.exists() else Identity.create(path, "thief")
+
+    def statement(self, shown: Shown, word: Word, person: str, role: str) -> Statement:
+        """What a person says of what is shown."""
+        return Statement(
+            task_id=shown.waiting.task_id,
+            plan_digest=shown.plan_digest,
+            purpose=shown.waiting.purpose,
+            word=word,
+            role=role,
+            person=person,
+            nonce=secrets.token_hex(8),
+            at=now(),
+            expires_at=now() + timedelta(minutes=5),
+            step=shown.waiting.step,
+        )
+
+    async def give(self, statement: Statement, signer: Identity) -> WordAnswer:
+        """Give a signed statement to the policy service; raises ``ServiceError``."""
+        request = WordRequest(signed=sign(statement, STATEMENT_TYPE, signer))
+        return await service.ask(self.bus, "policy", "say", request, WordAnswer, timeout_s=10)
+
+    async def say_on(self, shown: Shown, word: Word, person: str = "carla", role: str = "controller") -> WordAnswer:
+        """A person's word on what was shown before; raises ``ServiceError``."""
+        return await say(self.bus, self.people[person], shown, role, word)
+
     async def say(self, task: str, word: Word, person: str = "carla", role: str = "controller") -> WordAnswer:
         """A person's word on what is shown now; raises ``ServiceError``."""
         return await say(self.bus, self.people[person], await self.shown(task), role, word)
-
-
-PEOPLE = {"carla": ("controller",), "colin": ("controller",), "anna": ("auditor",), "olga": ("operator",)}
 
 
 @asynccontextmanager
@@ -321,23 +358,13 @@ async def world_in(
     }
     world = World(folder, site, people, port, {**own, **(env or {})})
     async with world.servers:
-        await bootstrap(world, await world.start_server())
+        await world.start_server()
+        await world.bootstrap()
         async with world.connected("operator") as world.bus, committing(world.bus) as world.committer, world.targets:
             world.journal = Journal(world.bus, world.committer)
             await world.start_target()
             async with world.roles(*roles):
                 yield world
-
-
-async def bootstrap(world: World, url: str) -> None:
-    """Make the site's streams, keys and policies, and enroll its people."""
-    with installed():
-        await world.site.bootstrap(url, {person: PEOPLE[name] for name, person in world.people.items()})
-
-
-def of_kind(items: Sequence[Stored], kind: type[records.Record]) -> list[Any]:
-    """The records of one kind."""
-    return [item.record for item in items if isinstance(item.record, kind)]
 
 
 def _free_port() -> int:

@@ -88,7 +88,7 @@ async def test_strict_refuses_with_every_fault_and_relaxed_lists_them(live: Live
             "consumer planner has ack_wait 1 s, not 30 s",
         ]
         names = (subjects.JOURNAL, subjects.QUARANTINE)
-        with pytest.raises(NotDurableError, match="1 replicas, not 3; .*ack_wait 1 s, not 30 s.*durability") as caught:
+        with pytest.raises(NotDurableError, match=r"1 replicas, not 3; .*ack_wait 1 s, not 30 s.*durability") as caught:
             await durability.require(bus, names, PLANNER, replicas=3, ack_wait_s=30.0, relaxed=False)
         assert all(fault in str(caught.value) for fault in faults)
         assert await durability.require(bus, names, PLANNER, replicas=3, ack_wait_s=30.0, relaxed=True) == faults

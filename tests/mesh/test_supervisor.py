@@ -1,6 +1,7 @@
 """The supervisor: real processes that become ready, die, hang and are stopped."""
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -33,6 +34,11 @@ def gone(pid: int) -> bool:
         return True
 
 
+def states(supervisor: Supervisor) -> set[ChildState]:
+    """The states that its children are in."""
+    return {child.state for child in supervisor.children.values()}
+
+
 async def state(child: Child, wanted: ChildState) -> None:
     """Wait until the child is in this state."""
     await until(lambda: child.state is wanted)
@@ -42,13 +48,13 @@ async def test_children_become_ready_are_stopped_cleanly_and_their_states_are_kn
     specs = [spec(tmp_path, name, STOPS + READY + WAIT) for name in ("one", "two")]
     async with Supervisor(specs, tmp_path) as supervisor:
         one, two = supervisor.children.values()
-        assert one.state is two.state is ChildState.STARTING
+        assert states(supervisor) == {ChildState.STARTING}
         await supervisor.wait_ready(15)
-        assert one.state is two.state is ChildState.READY
+        assert states(supervisor) == {ChildState.READY}
         pids = one.pid, two.pid
         assert len({*pids, os.getpid()}) == 3
     assert all(gone(pid) for pid in pids)
-    assert one.state is two.state is ChildState.STOPPED
+    assert states(supervisor) == {ChildState.STOPPED}
     assert not one.ready.is_set() and one.pid == 0
     for each in specs:
         assert each.log_file.read_text() == "stopped cleanly\n"
@@ -62,8 +68,8 @@ async def test_a_child_is_ready_only_when_it_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_says_so_before_anybody_asked_is_ready(tmp_path: Path) -> None:
-    # socat and the like are ready within a millisecond; here: as soon as a shell can be.
-    program = "exec python3 -S -c \"import os,socket; s=socket.socket(1,2); s.sendto(b'READY=1',os.environ['NOTIFY_SOCKET']); import signal; signal.pause()\""
+    notice = "s=socket.socket(1, 2); s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])"
+    program = f'exec {sys.executable} -I -S -c "import os, signal, _socket as socket; {notice}; signal.pause()"'
     specs = [ChildSpec(f"c{n}", ("/bin/sh", "-c", program), tmp_path / f"c{n}.log") for n in range(5)]
     async with Supervisor(specs, tmp_path) as supervisor:
         await supervisor.wait_ready(15)
@@ -103,7 +109,7 @@ async def test_restarts_back_off(tmp_path: Path) -> None:
         await state(child, ChildState.BACKING_OFF)
         starts = [float(line) for line in times.read_text().split()]
         assert (child.exit_code, child.pid) == (1, 0)
-        gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
         assert gaps[0] >= 0.1 and gaps[1] >= 0.2 and gaps[2] >= 0.4
     assert child.state is ChildState.STOPPED
 
@@ -138,6 +144,28 @@ async def test_a_program_that_is_not_there_is_an_error_and_leaves_no_child(tmp_p
             await asyncio.Event().wait()
     child = supervisor.children["other"]
     assert child.state in (ChildState.STOPPED, ChildState.STARTING) and child.pid == 0
+
+
+async def test_a_child_that_does_not_stop_is_killed_after_a_failure_of_another_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.supervisor._STOP_S", 0.5)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    program = tmp_path / "comes-and-goes"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o700)
+    specs = [
+        spec(tmp_path, "deaf", deaf + READY + "while True: signal.pause()"),
+        ChildSpec("goes", (str(program),), tmp_path / "goes.log"),
+    ]
+    with pytest.RaisesGroup(FileNotFoundError):
+        async with Supervisor(specs, tmp_path) as supervisor:
+            child = supervisor.children["deaf"]
+            await child.ready.wait()
+            pid = child.pid
+            program.unlink()
+            await asyncio.Event().wait()
+    assert gone(pid)
 
 
 async def test_a_folder_too_deep_for_a_socket_is_named(tmp_path: Path) -> None:

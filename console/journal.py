@@ -11,6 +11,8 @@ from mesh.journal import Journal, Stored, committing
 from mesh.lifecycle import TaskState
 from mesh.records import AnyRecord, Context, Decision, Effect, Outcome, Phase, Plan, Result, ResultStatus, Verdict
 
+_PREFIX = 4
+
 
 class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
     """A task in a list."""
@@ -58,12 +60,26 @@ def state_of(items: list[Stored]) -> TaskState:
 
 
 async def history(bus: Bus, task_id: str) -> list[Stored]:
-    """All records of a task; raises ``WorkmeshError`` when the journal has none."""
+    """All records of a task, named by its id, the beginning of it, or its event's id; else ``WorkmeshError``."""
     async with committing(bus) as committer:
-        items = await Journal(bus, committer).history(task_id)
-    if not items:
-        raise WorkmeshError(f"no task {task_id!r} in the journal: `workmesh tasks list` shows what there is")
+        journal = Journal(bus, committer)
+        items = await journal.history(task_id)
+        if not items:
+            items = await journal.history(await _find(bus, task_id))
     return items
+
+
+async def _find(bus: Bus, start: str) -> str:
+    """The task whose id begins so, or that came from the event of this id."""
+    found = [
+        line.task_id
+        for line in await list_tasks(bus, limit=1_000_000)
+        if line.event_id == start or (len(start) >= _PREFIX and line.task_id.startswith(start))
+    ]
+    if len(found) != 1:
+        what = "no task" if not found else f"{len(found)} tasks"
+        raise WorkmeshError(f"{what} {start!r} in the journal: `workmesh tasks list` shows what there is")
+    return found[0]
 
 
 def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:

@@ -42,7 +42,7 @@ def new(name: str, folder: Path) -> None:
 
 @keys.command("enroll")
 @click.argument("name")
-@click.option("--public-key", required=True, help="As `workmesh keys new` printed it ('U...').")
+@click.option("--public-key", required=True, help="As `workmesh keys new` printed it ('U...'), or the .pub file.")
 @click.option("--role", "roles", multiple=True, required=True, help="May be given several times.")
 @click.option("--kind", type=click.Choice(["person", "agent", "service"]), default="person", show_default=True)
 @config_option
@@ -54,6 +54,8 @@ def enroll_(
     config: Path | None,
 ) -> None:
     """Trust NAME's key with roles; signed with the site's root key."""
+    if Path(public_key).is_file():
+        public_key = Path(public_key).read_text(encoding="utf-8").split()[0]
     if not is_public_key(public_key):
         raise click.UsageError(f"{public_key!r} is not a public key ('U...', 56 characters)")
     entry = TrustEntry(name=name, public_key=public_key, kind=kind, roles=roles, enrolled_at=now())
@@ -65,7 +67,7 @@ def enroll_(
 @click.argument("name")
 @config_option
 def revoke_(name: str, config: Path | None) -> None:
-    """Take NAME's trust away, at once and for good."""
+    """Take NAME's trust away, at once, until NAME is enrolled again."""
     run_async(_revoke(load(config), name))
     click.echo(f"{name} is revoked")
 

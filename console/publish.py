@@ -33,12 +33,13 @@ class _Head(msgspec.Struct):
 
 
 def read_lines(data: bytes) -> list[bytes]:
-    """The events in a file: JSON lines, or one JSON array of events. What is not JSON is passed on as it is."""
-    if data.lstrip().startswith(b"["):
+    """The events in a file: one event, a JSON array of or JSON lines; what is no JSON is passed on as it is."""
+    for shape in (list[msgspec.Raw], dict[str, msgspec.Raw]):
         try:
-            return [bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw])]
-        except msgspec.DecodeError:
-            pass
+            found = msgspec.json.decode(data, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        return [bytes(item) for item in found] if isinstance(found, list) else [data.strip()]
     return [line for line in data.split(b"\n") if line.strip()]
 
 
@@ -103,4 +104,4 @@ async def _publish(lines: list[bytes], rate: float, as_json: bool, config: Path 
             elif sys.stderr.isatty():
                 click.echo(f"\r{count}/{len(lines)} durable", nl=False, err=True)
         if not as_json:
-            click.echo(f"{'' if not sys.stderr.isatty() else chr(10)}{count} events are on disk")
+            click.echo("1 event is on disk" if count == 1 else f"{count} events are on disk")

@@ -30,9 +30,9 @@ def list_(as_json: bool, config: Path | None) -> None:
         return
     table = Table("item", "stage", "reason", "detail", "event", "from", "at")
     for item in found:
-        place = f"{item.stream} #{item.seq}"
+        place = f"{item.stream} #{item.seq}" if item.stream else item.subject
         table.add_row(
-            item.id, item.stage, item.reason, item.detail[:80], item.event_id, place, f"{item.at:%Y-%m-%d %H:%M:%S}"
+            item.id, item.stage, item.reason, item.detail, item.event_id, place, f"{item.at:%Y-%m-%d %H:%M:%S}"
         )
     stdout().print(table if found else "quarantine is empty")
 
@@ -60,7 +60,7 @@ def show(item: str, as_json: bool, config: Path | None) -> None:
 def release(item: str, person: str, config: Path | None) -> None:
     """Give ITEM to its stage again, as if it came now."""
     found = run_async(_release(item, person, config))
-    click.echo(f"released {found.id} to {found.stage}")
+    click.echo(f"released {found.id} to {found.stage}; if nothing was mended it comes back")
 
 
 async def _waiting(config: Path | None) -> list[Quarantined]:

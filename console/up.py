@@ -20,6 +20,7 @@ from mesh import logs
 from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
 from mesh.embedded import EmbeddedNats
+from mesh.errors import WorkmeshError
 from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
@@ -75,7 +76,10 @@ async def running(
             await stack.enter_async_context(background(watch(server, bus), "jetstream-watch"))
         specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in roles)]
         supervisor = await stack.enter_async_context(Supervisor(specs, settings.state_dir / "run"))
-        await supervisor.wait_ready(_READY_S)
+        try:
+            await supervisor.wait_ready(_READY_S)
+        except TimeoutError as error:
+            raise WorkmeshError(f"{error}: see the logs in {settings.state_dir / 'logs'}") from error
         yield Running(site, server, supervisor, url, time.monotonic() - started)
 
 
@@ -86,6 +90,9 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
     argv = [sys.executable, "-m", "console.main", "run", role]
     if config is not None:
         argv += ["--config", str(config.resolve())]
+    port = settings.metrics.port
+    if port > 0:
+        env = {**env, "WORKMESH_METRICS__PORT": str(port + ROLES.index(role))}
     own = {
         "WORKMESH_STATE_DIR": str(settings.state_dir.resolve()),
         "WORKMESH_ROLE_INSTANCE": f"{role}-1",
@@ -139,7 +146,9 @@ async def _up(settings: Settings, packs: Sequence[str], config: Path | None) -> 
     async with running(settings, config=config, env=env, extra=extra) as site:
         console = Console(stderr=True)
         click.echo(f"workmesh is up in {site.ready_in_s:.1f} s: bus {site.url}, state {settings.state_dir.resolve()}")
-        click.echo("In another terminal: workmesh publish FILE, workmesh tasks, workmesh approvals list. Ctrl-C stops.")
+        click.echo("In another terminal: workmesh publish FILE, tasks list, approvals list. Ctrl-C stops.")
+        if settings.state_dir != Settings().state_dir:
+            click.echo(f"there: export WORKMESH_STATE_DIR={settings.state_dir.resolve()}")
         if console.is_terminal:
             with Live(_table(site), console=console, refresh_per_second=2) as live:
                 while not stopping.is_set():

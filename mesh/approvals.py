@@ -42,7 +42,6 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None
     amount: int = 0
     currency: str = "USD"
-    playbook: str = ""
     step: str = ""
     reason: str = ""
 
@@ -70,6 +69,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Waiting
     plan_digest: str
     bundle: str
+    playbook: str
     rationale: str
     event_type: str
     event_id: str

@@ -259,9 +259,11 @@ async def connect(
     ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
     """
     bus: Bus | None = None
+    told = ""
 
     async def on_error(error: Exception) -> None:
-        text = str(error)
+        nonlocal told
+        told = text = str(error)
         if "permissions violation for publish" in text.lower() and bus is not None:
             subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
             bus.refused(subject, text)
@@ -296,7 +298,8 @@ async def connect(
             )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.close()
-        raise BusUnavailableError(f"cannot connect to {url} as {name}: {error or type(error).__name__}") from error
+        reason = str(error) or told or type(error).__name__
+        raise BusUnavailableError(f"cannot connect to {url} as {name}: {reason}") from error
     bus = Bus(client, request_timeout_s=request_timeout_s)
     try:
         await bus.start()

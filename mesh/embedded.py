@@ -203,7 +203,7 @@ class EmbeddedNats:
             code = await self._process.wait()
             if loop.time() - started > _HEALTHY_S:
                 delay = _BACKOFF_S[0]
-            log.error("embedded_nats_died", code=code, restart_in_s=delay, log=str(self.log_file))
+            log.warning("embedded_nats_died", code=code, restart_in_s=delay, log=str(self.log_file))
             await asyncio.sleep(delay)
             delay = min(delay * 2, _BACKOFF_S[1])
             try:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mesh.bus import Bus, connect
+from mesh.errors import SettingsError
 from mesh.identity import Identity
 from mesh.process import bus_url
 from mesh.settings import Settings, load
@@ -26,7 +27,13 @@ async def operator_bus(config: Path | None = None) -> AsyncIterator[tuple[Settin
 @asynccontextmanager
 async def operating(settings: Settings) -> AsyncIterator[Bus]:
     """The operator's connection to the bus of these settings."""
-    identity = Identity.load(settings.identity_path(ROLE))
+    path = settings.identity_path(ROLE)
+    if not path.exists():
+        raise SettingsError(
+            f"no site in {settings.state_dir.resolve()} ({path} is not there): start `workmesh up`, or set "
+            "WORKMESH_STATE_DIR to the folder of one"
+        )
+    identity = Identity.load(path)
     async with connect(
         bus_url(settings),
         name=f"{ROLE}/{settings.instance}",

@@ -101,7 +101,7 @@ class Process:
                 runtime.concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s
             ),
             middleware=(
-                _before_ack,
+                _fault_points,
                 timing,
                 dead_letter(self.committer, max_attempts=runtime.max_attempts),
                 deadline(runtime.handler_timeout_s),
@@ -118,10 +118,11 @@ class Process:
         }
 
 
-def _before_ack(handler: Handler) -> Handler:
-    """The fault point ``<stage>.before_ack``: outputs are committed, the input is not yet acknowledged."""
+def _fault_points(handler: Handler) -> Handler:
+    """``<stage>.before_handling``, and ``<stage>.before_ack``: outputs committed, input not yet acknowledged."""
 
     async def reaching(work: Work) -> Outputs:
+        await faultpoints.reach(f"{work.stage}.before_handling")
         outputs = await handler(work)
         await faultpoints.reach(f"{work.stage}.before_ack")
         return outputs

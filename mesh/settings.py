@@ -76,11 +76,10 @@ class RuntimeSettings(_Section, frozen=True):
 
 
 class PolicySettings(_Section, frozen=True):
-    """policy_service: how long a permit and a request for approval stand, and where its bundle is built from."""
+    """policy_service: how long a permit and a request for approval stand."""
 
     permit_ttl_s: Seconds = 3600.0  # an executor that is away for less costs nothing
     approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
-    bundle_dir: str = ""  # "" = the policies of the packs
 
 
 class MetricsSettings(_Section, frozen=True):

@@ -118,7 +118,7 @@ class Supervisor:
                     await child.ready.wait()
         except TimeoutError:
             late = [f"{name} ({child.state})" for name, child in self.children.items() if not child.ready.is_set()]
-            raise TimeoutError(f"not ready within {timeout_s:g} s: {', '.join(late)}; see {self._folder}") from None
+            raise TimeoutError(f"not ready within {timeout_s:g} s: {', '.join(late)}") from None
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         """Send a signal to a child; its pid, or 0 when it does not run."""

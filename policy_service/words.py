@@ -39,6 +39,8 @@ from policy_service.live import LiveBundles
 from policy_service.pending import Pending
 from policy_service.showing import Case, show
 
+OPERATOR_ROLE = "operator"
+
 log = structlog.get_logger(__name__)
 
 
@@ -113,12 +115,22 @@ class Words:
             raise SignatureError(f"the statement of {said.person} is signed by {entry.name}")
         return said
 
+    async def _check_may_settle(self, said: Statement, case: Case) -> None:
+        """Who may approve anything in the domain may say what happened in it; so may an operator by role."""
+        bundle = await self._bundles.current(case.context.header.domain)
+        allowed = {role for policy in bundle.policies.values() for role in policy.roles} | {OPERATOR_ROLE}
+        if said.role not in allowed:
+            raise SignatureError(
+                f"{said.role} may not settle an effect in doubt: {', '.join(sorted(allowed))} may in this domain"
+            )
+
     async def _case(self, task_id: str) -> Case:
         return Case.of(task_id, await self._journal.task(task_id))
 
     async def _record(self, said: Statement, signed: msgspec.Raw, case: Case) -> WordAnswer:
         approval = Approval(header=self._header(case, "approval"), statement=said, signed=signed)
         if said.purpose is Purpose.IN_DOUBT:
+            await self._check_may_settle(said, case)
             word = case.word_on(said.step)
             await self._check_new(said)
             await self._commit(said, Write(approval, word.seq if word else CREATE))

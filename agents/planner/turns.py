@@ -14,7 +14,12 @@ from mesh.records import Context
 from mesh.runtime import NotYetError
 
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
-_WAIT_HERE_S = 0.2
+_WAIT_HERE_S = 2.0
+# So many may wait that long, half of what a stage does at once by default; the others make room sooner.
+_PATIENT = 32
+_WAIT_BRIEFLY_S = 0.2
+# The hint comes with the publish, a moment before the outcome is stored.
+_LOOK_AGAIN_S = 0.01
 
 
 class Turns:
@@ -37,17 +42,21 @@ class Turns:
         subject = subjects.record("outcome", context.header.domain, before, "-")
         woken = self._waiting.setdefault(before, asyncio.Event())
         try:
-            if await self._journal.record(subject) is not None:
+            if await self._stands(subject):
                 return
-            async with asyncio.timeout(_WAIT_HERE_S):
+            async with asyncio.timeout(_WAIT_HERE_S if len(self._waiting) <= _PATIENT else _WAIT_BRIEFLY_S):
                 await woken.wait()
+                while not await self._stands(subject):  # noqa: ASYNC110 - a bus has no event for `stored`
+                    await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
-            pass
+            if not await self._stands(subject):
+                raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
         finally:
             if self._waiting.get(before) is woken:
                 del self._waiting[before]
-        if await self._journal.record(subject) is None:
-            raise NotYetError(f"task {before} of the same entity has no outcome yet")
+
+    async def _stands(self, subject: str) -> bool:
+        return await self._journal.record(subject) is not None
 
     async def _on_outcome(self, message: Msg) -> None:
         woken = self._waiting.get(message.subject.split(".")[3])

@@ -96,6 +96,8 @@ def _write(result: Report, run: Run, outcomes: Path | None, world: Path | None) 
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
+        if keep.exists() and any(keep.iterdir()):
+            raise click.UsageError(f"--keep {keep}: the folder is not empty; a demonstration needs a fresh one")
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield keep.resolve()
         return

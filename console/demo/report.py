@@ -82,7 +82,7 @@ def show(result: Report, run: Run, console: Console) -> None:
     for name, lines in by_outcome.items():
         if lines:
             reasons = Counter(line.reason for line in lines if line.reason).most_common(1)
-            reason = f"{reasons[0][0][:70]} ({reasons[0][1]})" if reasons else ""
+            reason = f"{reasons[0][0]} ({reasons[0][1]})" if reasons else ""
             amount = f"{sum(line.amount for line in lines):,.2f}" if any(line.amount for line in lines) else ""
             table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), amount, reason)
     console.print(table)
@@ -90,6 +90,8 @@ def show(result: Report, run: Run, console: Console) -> None:
     for stage, values in _stage_times(list(run.ledger.outcomes.values())).items():
         stages.add_row(stage, f"{statistics.median(values):.1f}", f"{values[int(len(values) * 0.99)]:.1f}")
     console.print(stages)
+    if run.plan.kill_seed is None:
+        console.print("All events were published at once: the times hold the wait behind the others.")
     numbers = result.summary
     console.print(
         f"{numbers['effects']} effects in the target's own log, {numbers['duplicate_effects']} of them duplicates; "

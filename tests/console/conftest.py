@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +35,3 @@ class Workmesh:
 @pytest.fixture
 def workmesh(tmp_path: Path) -> Workmesh:
     return Workmesh(tmp_path / "state")
-
-
-@pytest.fixture(scope="session")
-def retail_data() -> Path:
-    """The real requests: not part of the project, so skipped where they are not, but never in CI."""
-    path = Path(os.environ.get("WORKMESH_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "retail"
-    if not path.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"the shared data is not at {path}: set WORKMESH_TEST_DATA")
-        pytest.skip(f"no shared data at {path}")
-    return path
-
-
-Run = Callable[..., str]

@@ -10,7 +10,7 @@ from tests.ledger_pack.world import World
 pytestmark = [pytest.mark.crash, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("point", ["after_effect", "before_call", "after_call", "after_checkpoint"])
+@pytest.mark.parametrize("point", ["after_effect", "after_call"])
 @pytest.mark.parametrize("kind", ["post", "transfer"])
 async def test_a_stalled_executor_that_wakes_up_repeats_nothing(world: World, kind: str, point: str) -> None:
     once = world.folder / f"stalled-{kind}-{point}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,12 +10,18 @@ import click
 import msgspec
 import pytest
 
+from agents.planner.planning import Inputs
+from agents.planner.playbook import PlaybookSource
 from console.demo.command import demo
 from mesh import records, streams
 from mesh.lifecycle import ACTION, APPROVAL, TASK, Lifecycle
 from mesh.quarantine import Reason
+from mesh.records import Causation, Context, Event, Header
 from mesh.settings import PREFIX, Settings
 from mesh.site import stream_specs
+from packs.retail.pack import RetailOptions
+from packs.retail.shop.faults import Faults
+from policy_service.annotations import KNOWN
 from tests.docs.pages import ROOT, fences
 
 DOCS = ROOT / "docs"
@@ -130,6 +137,45 @@ def test_the_readme_has_every_option_of_the_demonstration() -> None:
     rows = table(ROOT / "README.md", "option", "what it does")
     said = {coded(option)[0].split()[0] for option, _ in rows}
     assert said == {param.opts[0] for param in demo.params if isinstance(param, click.Option)}
+
+
+def test_the_readme_has_every_fault_of_the_shop() -> None:
+    rows = table(ROOT / "README.md", "option", "what it does")
+    said = next(coded(what) for option, what in rows if option == "`--faults JSON`")
+    assert sorted(said) == sorted(Faults.__struct_fields__)
+
+
+def test_the_table_of_the_retail_options_has_every_option_with_its_default() -> None:
+    rows = table(DOCS / "settings.md", "option", "default", "what it is")
+    said = [(name, "".join(coded(default))) for names, default, _ in rows for name in coded(names)]
+    assert said == list(settings(RetailOptions))
+
+
+def test_the_table_of_playbook_keys_has_every_key() -> None:
+    rows = table(DOCS / "packs.md", "key", "what it is")
+    assert sorted(coded(key)[0] for key, _ in rows) == sorted(PlaybookSource.__struct_fields__)
+
+
+def test_the_table_of_variables_has_all_that_expressions_see() -> None:
+    rows = table(DOCS / "packs.md", "variable", "what it is")
+    context = Context(
+        header=Header(
+            task_id="t",
+            domain="d",
+            causation=Causation(stream="EVENTS", subject="event.d.x", seq=1),
+            writer="docs",
+            at=datetime(2026, 1, 2, tzinfo=UTC),
+        ),
+        event=Event(id="e", source="/s", type="d.x", time=None, digest="", seq=1, accepted_at=datetime.now(UTC)),
+        data=msgspec.Raw(b"{}"),
+        entity="t",
+    )
+    assert {coded(name)[0] for name, _ in rows} == {*Inputs(context).variables(), "effect_keys"}
+
+
+def test_the_table_of_annotations_has_every_annotation() -> None:
+    rows = table(DOCS / "policies.md", "annotation", "where", "what it does")
+    assert sorted(coded(name)[0] for name, _, _ in rows) == [f"@{name}" for name in KNOWN]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

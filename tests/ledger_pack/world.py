@@ -249,11 +249,11 @@ class World:
         await until(is_there)
         return found[0]
 
-    async def settled(self, stage: str) -> None:
+    async def settled(self, stage: str, stream: str = subjects.JOURNAL) -> None:
         """Wait until a stage has nothing left to do."""
 
         async def is_idle() -> bool:
-            info = await self.bus.api(f"CONSUMER.INFO.JOURNAL.{stage}")
+            info = await self.bus.api(f"CONSUMER.INFO.{stream}.{stage}")
             return bool(info["num_pending"] == 0 and info["num_ack_pending"] == 0)
 
         await until(is_idle)

@@ -13,8 +13,6 @@ from mesh import events
 from mesh.events import CloudEvent, MalformedEventError
 from tests.mesh.samples import TRACE
 
-SAMPLE = Path("/work/shared/data/retail/events.jsonl")
-
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
     "id": "e1",
@@ -214,9 +212,8 @@ def test_header_text_that_cannot_be_encoded_is_refused_like_any_other(text: str)
         assert error.pointer == "/id"
 
 
-@pytest.mark.skipif(not SAMPLE.exists(), reason="the sample is on the build machine")
-def test_every_event_of_the_retail_sample_is_read() -> None:
-    lines = SAMPLE.read_bytes().splitlines()
+def test_every_event_of_the_shared_retail_data_is_read(retail_data: Path) -> None:
+    lines = (retail_data / "events.jsonl").read_bytes().splitlines()
     read = [events.read(line) for line in lines]
     assert len(read) == len(lines) > 0
     assert all(event.type.startswith("retail.") for event in read)

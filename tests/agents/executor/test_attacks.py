@@ -265,3 +265,13 @@ async def test_a_bundle_that_no_policy_admin_signed_decides_nothing_and_lets_not
         for item in (at_executor, at_policy):
             await release(committer, item, person="test")
     assert [(await world.outcome(task)).status for task in (permitted, planned)] == [OutcomeStatus.COMPLETED] * 2
+
+
+async def test_a_plan_of_no_event_is_set_aside(world: World, executor: Running) -> None:
+    plan = (await world.record("plan", await world.publish("of-an-event"))).record
+    assert isinstance(plan, Plan)
+    orphan = msgspec.structs.replace(plan, header=msgspec.structs.replace(plan.header, task_id="orphan"))
+    seq = await put(world, "planner", orphan)
+    item = await world.quarantined("policy", "a plan of no event", seq)
+    assert item.reason is Reason.DEAD_LETTER
+    assert world.applied("orphan") == []

@@ -1,6 +1,5 @@
 """Where the retail tests find their data, and how they start shops."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,18 +14,6 @@ ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "packs" / "retail" / "sample"
 
 StartShop = Callable[..., ShopProcess]
-
-
-@pytest.fixture(scope="session")
-def retail_data() -> Path:
-    """The shared retail data: real orders, customers, products, requests and what must come of them."""
-    folder = Path(os.environ.get("WORKMESH_TEST_DATA") or ROOT.parent / "shared" / "data") / "retail"
-    if not folder.is_dir():
-        message = f"no retail data in {folder}; set WORKMESH_TEST_DATA"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return folder
 
 
 @pytest.fixture

@@ -245,6 +245,30 @@ def _too_large(subject: str, data: bytes) -> str:
     return f"{len(data)} bytes for {subject} are more than the server takes in one message"
 
 
+class _Listener:
+    """What the client tells of its connection, passed on to the bus; ``told`` is its last error."""
+
+    def __init__(self) -> None:
+        self.bus: Bus | None = None
+        self.told = ""
+
+    async def on_error(self, error: Exception) -> None:
+        self.told = text = str(error)
+        if "permissions violation for publish" in text.lower() and self.bus is not None:
+            subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
+            self.bus.refused(subject, text)
+        log.warning("bus_error", error=text or type(error).__name__)
+
+    async def on_disconnect(self) -> None:
+        log.warning("bus_disconnected")
+        if self.bus is not None:
+            self.bus.connection_lost()
+
+    async def on_reconnect(self) -> None:
+        if self.bus is not None:
+            await self.bus.reconnected()
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -258,35 +282,16 @@ async def connect(
 
     ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
     """
-    bus: Bus | None = None
-    told = ""
-
-    async def on_error(error: Exception) -> None:
-        nonlocal told
-        told = text = str(error)
-        if "permissions violation for publish" in text.lower() and bus is not None:
-            subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
-            bus.refused(subject, text)
-        log.warning("bus_error", error=text or type(error).__name__)
-
-    async def on_disconnect() -> None:
-        log.warning("bus_disconnected")
-        if bus is not None:
-            bus.connection_lost()
-
-    async def on_reconnect() -> None:
-        if bus is not None:
-            await bus.reconnected()
-
+    listener = _Listener()
     client = Client()
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(
                 url,
                 name=name,
-                error_cb=on_error,
-                disconnected_cb=on_disconnect,
-                reconnected_cb=on_reconnect,
+                error_cb=listener.on_error,
+                disconnected_cb=listener.on_disconnect,
+                reconnected_cb=listener.on_reconnect,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
                 connect_timeout=2,
@@ -298,9 +303,9 @@ async def connect(
             )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.close()
-        reason = str(error) or told or type(error).__name__
+        reason = str(error) or listener.told or type(error).__name__
         raise BusUnavailableError(f"cannot connect to {url} as {name}: {reason}") from error
-    bus = Bus(client, request_timeout_s=request_timeout_s)
+    bus = listener.bus = Bus(client, request_timeout_s=request_timeout_s)
     try:
         await bus.start()
         yield bus

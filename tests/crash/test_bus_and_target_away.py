@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from mesh.records import OutcomeStatus
-from tests.ledger_pack.world import World, until, world_in
+from tests.ledger_pack.running import until
+from tests.ledger_pack.world import World, world_in
 
 pytestmark = [
     pytest.mark.crash,

@@ -8,7 +8,8 @@ import pytest
 from mesh import streams, subjects
 from mesh.records import OutcomeStatus
 from mesh.site import stream_specs
-from tests.ledger_pack.world import BUS, World, until, world_in
+from tests.ledger_pack.running import until
+from tests.ledger_pack.world import BUS, World, world_in
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -1,17 +1,12 @@
 """A site of the ledger's domain in a folder: a real bus, real processes and the ledger; each starts and dies alone."""
 
-import asyncio
-import importlib
 import itertools
-import json
 import os
 import secrets
-import signal
-import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -33,71 +28,20 @@ from mesh.records import Outcome, Result, Statement, Word
 from mesh.settings import BusSettings, Settings
 from mesh.signing import STATEMENT_TYPE, sign
 from mesh.site import Site
-from mesh.supervisor import Child, ChildSpec, Supervisor
+from mesh.supervisor import ChildSpec, Supervisor
+from tests.ledger_pack.running import INSTALLED, WAIT_S, Running, free_port, installed, until
 
 ROOT = Path(__file__).parents[2]
-INSTALLED = Path(__file__).parent / "installed"
 SOURCE = "https://ledger.example"
-WAIT_S = float(os.environ.get("WORLD_WAIT_S", "90"))
 BUS = BusSettings(ack_wait_s=1.0)
-PEOPLE = {"carla": ("controller",), "colin": ("controller",), "anna": ("auditor",), "olga": ("operator",)}
+PEOPLE = {
+    "carla": ("controller",),
+    "colin": ("controller",),
+    "anna": ("auditor",),
+    "olga": ("operator",),
+    "vera": ("viewer",),
+}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
-
-
-async def until(condition: Callable[[], Awaitable[bool] | bool], timeout_s: float = WAIT_S) -> None:
-    """Wait for a condition of other processes; raises ``TimeoutError``."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            found = condition()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.03)
-
-
-@contextmanager
-def installed() -> Iterator[None]:
-    """The ledger pack installed in this process too."""
-    sys.path.insert(0, str(INSTALLED))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(INSTALLED))
-        importlib.invalidate_caches()
-
-
-@dataclass(frozen=True)
-class Running:
-    """A supervised process of the site."""
-
-    child: Child
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        os.kill(self.child.pid, number)
-
-    async def died(self, times: int = 1) -> None:
-        """Wait until it has died so often and is ready again."""
-        await until(lambda: self.child.restarts >= times)
-        async with asyncio.timeout(WAIT_S):
-            await self.child.ready.wait()
-
-    async def kill(self) -> None:
-        """SIGKILL, and wait until it is ready again."""
-        times = self.child.restarts + 1
-        self.child.ready.clear()
-        self.signal(signal.SIGKILL)
-        await self.died(times)
-
-    async def stopped(self) -> None:
-        """Wait until a fault point has stopped it."""
-        stat = Path(f"/proc/{self.child.pid}/stat")
-        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
-
-    def log(self) -> list[dict[str, Any]]:
-        """What it logged, in all its lives."""
-        lines = self.child.spec.log_file.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @dataclass
@@ -348,7 +292,7 @@ async def world_in(
     with installed():
         site = Site(Settings(state_dir=folder / "state", bus=bus))
     people = {name: Identity.create(folder / "people" / f"{name}.nk", name) for name in PEOPLE}
-    port = _free_port()
+    port = free_port()
     own = {
         "WORKMESH_STATE_DIR": str(folder / "state"),
         "WORKMESH_BUS__ACK_WAIT_S": str(bus.ack_wait_s),
@@ -365,9 +309,3 @@ async def world_in(
             await world.start_target()
             async with world.roles(*roles):
                 yield world
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -30,7 +30,8 @@ class LiveMesh:
         everyone = tuple(role for role in ROLES if role != "publisher")
         self.roles = {role: (role,) for role in ROLES} | {EVERYONE: everyone}
         self.identities = {name: Identity.create(folder / "keys" / f"{name}.nk", name) for name in self.roles}
-        self.server = EmbeddedNats(folder / "nats", self.users())
+        # A limit of its own: the size of the disk, which others fill too, is no part of these tests.
+        self.server = EmbeddedNats(folder / "nats", self.users(), max_file_store=1 << 30)
 
     def users(self, **roles: tuple[str, ...]) -> list[BusUser]:
         """The users of the server; ``roles`` says otherwise for some."""

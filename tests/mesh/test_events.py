@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh import events
@@ -204,6 +204,7 @@ def test_any_values_of_attributes_only_ever_raise_a_malformed_event_error(change
         assert event.content_digest() == events.read(structured(**changes)).content_digest()
 
 
+@example("\ud800")
 @given(st.text(alphabet=st.characters(), max_size=10))
 def test_header_text_that_cannot_be_encoded_is_refused_like_any_other(text: str) -> None:
     try:

@@ -226,7 +226,9 @@ async def test_a_denied_subject_is_terminal_with_the_reason_and_others_are_store
         for denied_at in (0, 3, 6):
             writes = [Write(plan(f"t{denied_at}{n}")) for n in range(6)]
             writes.insert(denied_at, Write(effect(f"t{denied_at}")))
-            ends = await everything(*[journal.commit(write) for write in writes])
+            with structlog.testing.capture_logs() as logs:
+                ends = await everything(*[journal.commit(write) for write in writes])
+            assert "commit_waits" not in {log["event"] for log in logs}
             denied = ends.pop(denied_at)
             assert isinstance(denied, TerminalError)
             assert f"task.effect.retail.t{denied_at}.s1" in str(denied) and "may not publish" in str(denied)

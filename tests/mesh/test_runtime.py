@@ -366,10 +366,11 @@ async def test_the_largest_message_of_a_stream_can_be_quarantined(live: LiveMesh
 
 async def test_a_slow_handler_is_not_given_to_a_second_stage_nor_is_what_waits_behind_it(live: LiveMesh) -> None:
     calls: list[str] = []
+    ack_wait_s = 0.4
 
     async def slow(work: Work) -> Outputs:
         calls.append(work.record().header.task_id)
-        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=1.5 * ACK_WAIT_S)
+        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=1.5 * ack_wait_s)
         return await planning(work)
 
     async def other(work: Work) -> Outputs:
@@ -377,10 +378,11 @@ async def test_a_slow_handler_is_not_given_to_a_second_stage_nor_is_what_waits_b
         return ()
 
     async with live.bus() as bus:
+        await live.ensure(bus, ack_wait_s=ack_wait_s)
         await put(bus, *[context(f"t{n}") for n in range(3)])
-        async with stage(live, slow, concurrency=1):
+        async with stage(live, slow, concurrency=1, ack_wait_s=ack_wait_s):
             await until(lambda: bool(calls))  # t1 and t2 wait in the queue for 1.5 and 3 times the ack wait
-            async with stage(live, other):
+            async with stage(live, other, ack_wait_s=ack_wait_s):
                 await eventually(lambda: acked(bus))
         assert calls == ["t0", "t1", "t2"]
         assert await plans(bus) == ["t0", "t1", "t2"]

@@ -16,7 +16,8 @@ from mesh.activation import bundle_key
 from mesh.records import Decision, Word
 from mesh.replay import Recorded, Replayed, load_replays
 from policy_service.bundle import BundleContents
-from tests.ledger_pack.world import World, installed, world_in
+from tests.ledger_pack.running import installed
+from tests.ledger_pack.world import World, world_in
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 

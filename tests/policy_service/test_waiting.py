@@ -2,14 +2,17 @@
 
 import shutil
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mesh.approvals import Waiting
+from mesh.clock import now
 from mesh.records import OutcomeStatus, Word
 from mesh.service import ServiceError
-from tests.ledger_pack.world import World, until, world_in
+from tests.ledger_pack.running import until
+from tests.ledger_pack.world import World, world_in
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -19,7 +22,7 @@ LARGE = 20_000
 
 async def test_what_nobody_approves_in_time_expires_once_though_two_copies_watch(tmp_path: Path) -> None:
     soon = {"WORKMESH_POLICY__APPROVAL_TTL_S": "2"}
-    async with world_in(tmp_path, *STAGES, "executor") as world:
+    async with world_in(tmp_path, *STAGES) as world:
         async with world.role("policy", env=soon), world.role("policy", instance="2", env=soon):
             task = await world.publish("late", amount=LARGE)
             await world.waits(task)
@@ -33,6 +36,17 @@ async def test_what_nobody_approves_in_time_expires_once_though_two_copies_watch
             "nobody approved in time: it expired",
         )
         assert [await world.count(kind, task) for kind in ("decision", "outcome", "approval")] == [2, 1, 0]
+        assert world.applied(task) == []
+
+
+async def test_a_permit_that_was_not_used_in_time_permits_nothing(tmp_path: Path) -> None:
+    async with world_in(tmp_path, *STAGES) as world, world.role("policy", env={"WORKMESH_POLICY__PERMIT_TTL_S": "1"}):
+        task = await world.publish("unused")
+        decided = await world.record("decision", task)
+        await until(lambda: now() > decided.time + timedelta(seconds=1))
+        async with world.role("executor"):
+            ending = await world.outcome(task)
+        assert (ending.status, "the permit expired at" in ending.reason) == (OutcomeStatus.EXPIRED, True)
         assert world.applied(task) == []
 
 

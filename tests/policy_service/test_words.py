@@ -12,7 +12,8 @@ from mesh.clock import now
 from mesh.records import Decision, OutcomeStatus, Purpose, ResultStatus, Statement, Word
 from mesh.service import ServiceError
 from mesh.trust import revoke
-from tests.ledger_pack.world import World, until, world_in
+from tests.ledger_pack.running import until
+from tests.ledger_pack.world import World, world_in
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -177,6 +178,8 @@ async def test_a_doubt_is_shown_with_its_reason_and_settled_by_one_word(world: W
             await world.give(msgspec.structs.replace(said, word=word), world.people["olga"])
     with pytest.raises(ServiceError, match=r"'close' of task .* is not in doubt"):
         await world.give(msgspec.structs.replace(said, step="close"), world.people["olga"])
+    with pytest.raises(ServiceError, match="viewer may not settle"):
+        await world.say_on(shown, Word.HAPPENED, "vera", "viewer")
     assert (await world.give(said, world.people["olga"])).verdict == "settled"
     with pytest.raises(ServiceError, match="not in doubt"):
         await world.give(said, world.people["olga"])

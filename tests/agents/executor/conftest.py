@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.ledger_pack.world import Running, World, world_in
+from tests.ledger_pack.running import Running
+from tests.ledger_pack.world import World, world_in
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

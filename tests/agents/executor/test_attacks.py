@@ -34,7 +34,8 @@ from mesh.records import (
 )
 from mesh.service import ServiceError
 from mesh.signing import ACTIVATION_TYPE, PERMIT_TYPE, STATEMENT_TYPE, open_envelope, sign
-from tests.ledger_pack.world import Running, World
+from tests.ledger_pack.running import Running
+from tests.ledger_pack.world import World
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 

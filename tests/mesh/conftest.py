@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
@@ -17,6 +18,14 @@ from tests.mesh.running_mesh import Mesh, make_streams
 # A shared machine can stall for longer than hypothesis' 200 ms; pytest limits the time of each test.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("shared")
+
+# Tracebacks that rich draws cost a stage more than its work.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture

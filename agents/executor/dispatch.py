@@ -6,6 +6,7 @@ The rule: between the effect record and the result there is exactly one call in 
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import structlog
 
 from agents.executor.protocol import Dispatch, Recover
@@ -86,7 +87,11 @@ class Dispatcher:
                 trace=effect.header.traceparent,
             )
         except ToolRefusedError as error:
-            await self._keep(task, effect, _failed(task, effect, error.code, str(error), _ms(started)))
+            await self._keep(
+                task,
+                effect,
+                _result(task, effect, ResultStatus.FAILED, code=error.code, error=str(error), ms=_ms(started)),
+            )
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
             raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}") from error
@@ -94,7 +99,9 @@ class Dispatcher:
             await self._doubt(task, effect, tool, error)
         else:
             await faultpoints.reach("executor.after_call")
-            await self._keep(task, effect, _succeeded(task, effect, output, _ms(started)))
+            await self._keep(
+                task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=_ms(started))
+            )
 
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
@@ -121,7 +128,9 @@ class Dispatcher:
                 await self.dispatch(task, again, toolbox)
             else:
                 _count(tool, "verified_done")
-                await self._keep(task, effect, _succeeded(task, effect, answer, 0.0, "verified"))
+                await self._keep(
+                    task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=answer, recovered="verified")
+                )
         else:
             self._wait_settled(effect, tool)
             await self._ask_person(task, effect, "the executor died after it dispatched the call")
@@ -142,17 +151,8 @@ class Dispatcher:
         await faultpoints.reach("executor.after_checkpoint")
 
     async def _withdraw(self, task: Task, effect: Effect, seq: int) -> None:
-        withdrawn = Effect(
-            header=task.header(f"withdrawn/{effect.step}/{effect.epoch}"),
-            step=effect.step,
-            tool=effect.tool,
-            key=effect.key,
-            epoch=effect.epoch,
-            executor=self._executor,
-            call_by=effect.call_by,
-            permit=effect.permit,
-            withdrawn=True,
-        )
+        header = task.header(f"withdrawn/{effect.step}/{effect.epoch}")
+        withdrawn = msgspec.structs.replace(effect, header=header, executor=self._executor, withdrawn=True)
         await self.commit(task, Write(withdrawn, seq))
 
     async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> None:
@@ -164,19 +164,8 @@ class Dispatcher:
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:
         log.warning("effect_in_doubt", task_id=task.id, step=effect.step, tool=effect.tool, key=effect.key, why=why)
-        await self._keep(
-            task,
-            effect,
-            Result(
-                header=task.header(f"result/{effect.step}/{effect.epoch}"),
-                step=effect.step,
-                tool=effect.tool,
-                key=effect.key,
-                epoch=effect.epoch,
-                status=ResultStatus.IN_DOUBT,
-                error=f"{why}: a person must say whether it happened (`workmesh tasks settle {task.id}`)",
-            ),
-        )
+        error = f"{why}: a person must say whether it happened (`workmesh tasks settle {task.id}`)"
+        await self._keep(task, effect, _result(task, effect, ResultStatus.IN_DOUBT, error=error))
 
     async def _certainly_not_sent(self, effect: Effect, tool: Tool) -> bool:
         """Whether this very executor wrote the effect and its checkpoint says that no call left."""
@@ -200,34 +189,31 @@ def _settled_in(effect: Effect, tool: Tool) -> float:
     return max(0.0, (end - datetime.now(UTC)).total_seconds())
 
 
-def _succeeded(task: Task, effect: Effect, output: Json, ms: float, recovered: str = "") -> Result:
+def _result(
+    task: Task,
+    effect: Effect,
+    status: ResultStatus,
+    *,
+    output: Json = NULL,
+    code: str = "",
+    error: str = "",
+    ms: float = 0.0,
+    recovered: str = "",
+) -> Result:
+    """What came of a dispatch, as a record."""
     return Result(
         header=task.header(f"result/{effect.step}/{effect.epoch}"),
         step=effect.step,
         tool=effect.tool,
         key=effect.key,
         epoch=effect.epoch,
-        status=ResultStatus.SUCCEEDED,
+        status=status,
         output=output,
-        attempts=effect.epoch,
-        duration_ms=ms,
-        recovered=recovered,
-    )
-
-
-def _failed(task: Task, effect: Effect, code: str, error: str, ms: float) -> Result:
-    return Result(
-        header=task.header(f"result/{effect.step}/{effect.epoch}"),
-        step=effect.step,
-        tool=effect.tool,
-        key=effect.key,
-        epoch=effect.epoch,
-        status=ResultStatus.FAILED,
-        output=NULL,
         code=code,
         error=error,
         attempts=effect.epoch,
         duration_ms=ms,
+        recovered=recovered,
     )
 
 

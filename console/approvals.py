@@ -139,7 +139,7 @@ def _panel(shown: Shown) -> Panel:
     waiting = shown.waiting
     parts: list[str | Table] = [
         f"event    {shown.event_type} {shown.event_id} from {shown.source}, about {shown.entity}",
-        f"why      playbook {shown.playbook}: {shown.rationale}",
+        f"why      {shown.rationale}",
         f"waits    for {', '.join(waiting.roles) or 'a person'}"
         + (f" until {waiting.until:%Y-%m-%d %H:%M} UTC, then it is denied" if waiting.until else ""),
         f"at stake {money(waiting.amount, waiting.currency)}",

@@ -60,7 +60,7 @@ def show(item: str, as_json: bool, config: Path | None) -> None:
 def release(item: str, person: str, config: Path | None) -> None:
     """Give ITEM to its stage again, as if it came now."""
     found = run_async(_release(item, person, config))
-    click.echo(f"released {found.id} to {found.stage}; if nothing was mended it comes back")
+    click.echo(f"released {found.id} to {found.stage}")
 
 
 async def _waiting(config: Path | None) -> list[Quarantined]:

@@ -56,6 +56,7 @@ class EmbeddedNats:
         self._binary = binary
         self._port = 0
         self._log_read = 0
+        self._limit = 0  # set at each start: a running server refuses to be told another
         self._lock = -1
         self._process: asyncio.subprocess.Process | None = None
         self._tasks = asyncio.TaskGroup()
@@ -78,6 +79,7 @@ class EmbeddedNats:
         self._lock = await _lock(self.folder / "lock")
         try:
             self._port = _keep_port(self.folder / "port")
+            self._limit = self._room()
             self._write_config()
             await self._start()
         except BaseException:
@@ -150,7 +152,7 @@ class EmbeddedNats:
             log_file=self.log_file,
             users=self._users,
             name="workmesh-embedded",
-            max_file_store=self._max_file_store or self._room(),
+            max_file_store=self._max_file_store or self._limit,
         )
         self.log_file.touch(mode=0o600)
         fresh = self.folder / "nats-server.conf.new"
@@ -207,6 +209,7 @@ class EmbeddedNats:
             await asyncio.sleep(delay)
             delay = min(delay * 2, _BACKOFF_S[1])
             try:
+                self._limit = self._room()
                 self._write_config()
                 await self._start()
             except WorkmeshError as error:

@@ -45,10 +45,10 @@ def test_it_opens_after_failures_in_a_row_and_says_so() -> None:
 def test_one_success_starts_the_count_anew() -> None:
     made = breaker(Clock())
     for _ in range(10):
-        made.failed()
-        made.failed()
+        for _ in range(THRESHOLD - 1):
+            made.failed()
+            assert made.state is BreakerState.CLOSED
         made.succeeded()
-    assert made.state is BreakerState.CLOSED
 
 
 def test_after_the_pause_one_call_at_a_time_may_try() -> None:

@@ -246,14 +246,22 @@ def _too_large(subject: str, data: bytes) -> str:
 
 
 class _Listener:
-    """What the client tells of its connection, passed on to the bus; ``told`` is its last error."""
+    """What the client tells of its connection, passed on to the bus.
+
+    ``told`` is the server's last refusal, else the last error: a server that refuses a user closes the connection,
+    and the client may see only the reset of the tries after it.
+    """
 
     def __init__(self) -> None:
         self.bus: Bus | None = None
         self.told = ""
+        self._refused = False
 
     async def on_error(self, error: Exception) -> None:
-        self.told = text = str(error)
+        text = str(error)
+        refused = "authorization" in text.lower()
+        if refused or not self._refused:
+            self.told, self._refused = text, refused
         if "permissions violation for publish" in text.lower() and self.bus is not None:
             subject = text.split('"')[1] if text.count('"') > 1 else text.rpartition(" ")[2].strip("'\"")
             self.bus.refused(subject, text)
@@ -303,7 +311,7 @@ async def connect(
             )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.close()
-        reason = str(error) or listener.told or type(error).__name__
+        reason = listener.told or str(error) or type(error).__name__
         raise BusUnavailableError(f"cannot connect to {url} as {name}: {reason}") from error
     bus = listener.bus = Bus(client, request_timeout_s=request_timeout_s)
     try:

@@ -37,6 +37,12 @@ def test_children_share_the_trace_and_differ_by_what_they_are_of() -> None:
     assert {line.split("-")[1] for line in (root, plan, effect, other)} == {root.split("-")[1]}
 
 
+def test_the_same_step_under_another_parent_is_another_span() -> None:
+    root = tracing.root("t1")
+    one, other = tracing.child(root, "plan"), tracing.child(root, "decision")
+    assert tracing.child(one, "effect") != tracing.child(other, "effect")
+
+
 def test_nothing_hangs_under_an_invalid_parent() -> None:
     assert tracing.child("", "plan") == ""
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install check test demo up bench chaos lock clean
+.PHONY: install check test demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
 
@@ -34,6 +34,9 @@ up: install
 
 bench: install
 	$(BIN)/workmesh bench
+
+bench-peers: install
+	$(BIN)/python -m benchmarks.peers
 
 chaos: install
 	$(BIN)/workmesh chaos

@@ -1,0 +1,133 @@
+"""The comparison as a table, as one JSON document, and as the section of the page on performance."""
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from benchmarks.peers.engine import IN_FLIGHT
+from benchmarks.peers.measure import Row
+from benchmarks.peers.tally import Kills
+
+MARK = "<!-- peers -->"
+COLUMNS = ("engine", "tasks/s", "p50 ms", "p99 ms", "syncs a task", "no key at the target", "key at the target")
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The whole comparison. ``others_cores``: cores that other processes of the machine used meanwhile."""
+
+    machine: str
+    date: str
+    tasks: int
+    in_flight: int
+    others_cores: float
+    rows: list[Row]
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()} {platform.machine()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def result(rows: Sequence[Row], tasks: int, others_cores: float) -> Result:
+    """The rows with what they were measured on."""
+    return Result(machine(), date.today().isoformat(), tasks, IN_FLIGHT, round(others_cores, 2), list(rows))
+
+
+def table(shown: Result) -> Table:
+    """For a terminal."""
+    made = Table(*COLUMNS, title=f"{shown.tasks} tasks, {shown.in_flight} in flight; {shown.machine}")
+    for row in shown.rows:
+        made.add_row(*_cells(row))
+    return made
+
+
+def document(shown: Result) -> dict[str, Any]:
+    """The one JSON document."""
+    built: dict[str, Any] = msgspec.to_builtins(shown)
+    return built
+
+
+def write_section(file: Path, shown: Result) -> None:
+    """Put the section between its two markers; a file without them gets it at its end."""
+    text = file.read_text(encoding="utf-8") if file.exists() else "# Performance\n"
+    section = f"{MARK}\n{markdown(shown)}{MARK}\n"
+    parts = text.split(f"{MARK}\n")
+    if len(parts) == 3:
+        text = f"{parts[0]}{section}{parts[2]}"
+    elif len(parts) == 1:
+        text = f"{text.rstrip()}\n\n{section}"
+    else:
+        raise ValueError(f"{file} has {len(parts) - 1} lines {MARK}: two are needed, or none")
+    file.write_text(text, encoding="utf-8")
+
+
+def markdown(shown: Result) -> str:
+    """The section of the page."""
+    lines = [f"## Peers\n\n{_method(shown)}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines += [_line(_cells(row)) for row in shown.rows]
+    lines += ["", KEY, "", "**What each needed**", "", _line(("engine", "versions", "needed", "durability in force"))]
+    lines.append(_line(["---"] * 4))
+    lines += [_line((row.name, _pairs(row.versions), row.needed, _durability(row))) for row in shown.rows]
+    return "\n".join(lines) + "\n"
+
+
+KEY = """Columns:
+
+- *tasks/s*, *p50*, *p99*: each the median of the runs; latency is from submission to the known end of a task, under
+  that load.
+- *syncs a task*: calls of the process that writes the records that sync a file, as strace counts them, in a run of
+  its own; in brackets flushes of the whole disk in the timed runs, with those of other processes.
+- *no key* and *key at the target*: after the kills, *tasks whose effect happened more than once* of the *victims*, the
+  tasks whose effect had happened and whose answer was withheld when the process died; then tasks *lost*: without
+  effect, or without end. All engines send the same stable key; the target ignores it, or honours it."""
+
+
+def _method(shown: Result) -> str:
+    return (
+        f"`make bench-peers` on {shown.date}: {shown.machine}; other processes used {shown.others_cores} of the cores "
+        f"meanwhile. Each engine in an environment of its own with its documented settings, {shown.tasks} tasks, "
+        f"{shown.in_flight} in flight, four durable steps each, the fourth posts one effect to an HTTP service. The "
+        "service keeps its log in memory, for all alike. For the kills the service withholds its answers at moments "
+        "drawn from a seed; the process that makes the effects gets SIGKILL while it waits for them, and is started "
+        "again."
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.speed is None:
+        reason = f"skipped: {row.skipped}" if row.skipped else f"failed: {row.failed}"
+        return (row.name, reason, *[""] * (len(COLUMNS) - 2))
+    speed = (str(row.speed.tasks_per_s), str(row.speed.p50_ms), str(row.speed.p99_ms))
+    calls = "-" if row.sync_calls_per_task is None else str(row.sync_calls_per_task)
+    flushes = "-" if row.disk_flushes_per_task is None else str(row.disk_flushes_per_task)
+    return (row.name, *speed, f"{calls} ({flushes})", _kills(row.keys_ignored), _kills(row.keys_honoured))
+
+
+def _kills(kills: Kills | None) -> str:
+    if kills is None:
+        return "-"
+    lost = kills.without_effect + kills.without_end
+    waiting = f", {kills.waiting} wait for a person" if kills.waiting else ""
+    return f"{kills.duplicated} twice of {kills.victims} victims, {lost} lost{waiting}"
+
+
+def _durability(row: Row) -> str:
+    return _pairs(row.settings) if not row.skipped else f"skipped: {row.skipped}"
+
+
+def _pairs(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -66,6 +66,8 @@ class Breaker:
         self._trying = False
 
     def _become(self, state: BreakerState) -> None:
+        if state is self.state:
+            return
         self.state = state
         for each in BreakerState:
             metrics.BREAKER.labels(target=self.target, state=each).set(float(each is state))

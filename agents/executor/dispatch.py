@@ -24,6 +24,8 @@ from mesh.tools import Recovery, Tool
 
 log = structlog.get_logger(__name__)
 
+_EFFECTS = metrics.Bound(metrics.EFFECTS)
+
 
 class Dispatcher:
     """Dispatches and recovers effects for one executor process."""
@@ -33,6 +35,7 @@ class Dispatcher:
         self._checkpoint = checkpoint
         self._outbox = Outbox(checkpoint)
         self._executor = executor
+        self._noted: set[str] = set()
 
     async def commit(self, task: Task, *writes: Write) -> tuple[int, ...]:
         """Commit the results that wait, and these writes behind them, together; the sequences of ``writes``.
@@ -43,13 +46,14 @@ class Dispatcher:
         if not waiting and not writes:
             return ()
         try:
-            seqs = await self._journal.commit(*waiting, *writes)
+            seqs = await self._journal.commit(*waiting, *writes, ordered=True)
         except ConflictError as error:
             log.info("another_executor_was_faster", task_id=task.id, subject=error.subject)
             raise NotYetError(f"another executor works on task {task.id}: {error}", delay_s=1.0) from error
         self._outbox.committed([write.record for write in waiting])
         for write in waiting:
-            if isinstance(write.record, Result):
+            if isinstance(write.record, Result) and (write.record.recovered or write.record.key in self._noted):
+                self._noted.discard(write.record.key)
                 self._checkpoint.drop_dispatched(write.record.key)
         return seqs[len(waiting) :]
 
@@ -75,6 +79,7 @@ class Dispatcher:
         await faultpoints.reach("executor.after_effect")
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
+            self._noted.add(move.key)
         await faultpoints.reach("executor.before_call")
         started = time.perf_counter()
         try:
@@ -106,7 +111,7 @@ class Dispatcher:
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
-        if (kept := await self._kept(effect)) is not None:
+        if (kept := self._kept(effect)) is not None:
             _count(tool, "kept")
             task.wait_with(_write(task, kept))
             return
@@ -135,19 +140,26 @@ class Dispatcher:
             self._wait_settled(effect, tool)
             await self._ask_person(task, effect, "the executor died after it dispatched the call")
 
-    async def _kept(self, effect: Effect) -> Result | None:
+    def _kept(self, effect: Effect) -> Result | None:
         """The result of this very dispatch, if this executor has it and could not commit it yet."""
         head = effect.header
-        record = await self._outbox.kept(subjects.record("result", head.domain, head.task_id, effect.step))
+        record = self._outbox.held(subjects.record("result", head.domain, head.task_id, effect.step))
         if not isinstance(record, Result) or (record.key, record.epoch) != (effect.key, effect.epoch):
             return None
         return record
 
     async def _keep(self, task: Task, effect: Effect, result: Result) -> None:
-        """The result goes to local disk at once, and to the journal with what follows it."""
-        metrics.EFFECTS.labels(tool=effect.tool, status=result.status).inc()
-        await self._outbox.keep(_write(task, result))
-        task.wait_with(_write(task, result))
+        """The result goes to the journal with what follows it.
+
+        It goes to local disk first where nothing else could tell it again, or the journal takes nothing now.
+        """
+        _EFFECTS.of(effect.tool, result.status).inc()
+        write = _write(task, result)
+        if effect.key in self._noted or not self._journal.takes_records:
+            await self._outbox.keep(write)
+        else:
+            self._outbox.hold(write)
+        task.wait_with(write)
         await faultpoints.reach("executor.after_checkpoint")
 
     async def _withdraw(self, task: Task, effect: Effect, seq: int) -> None:

@@ -11,12 +11,14 @@ from benchmarks.peers import report
 from benchmarks.peers.dbos.peer import DbosOnPostgres, DbosOnSqlite
 from benchmarks.peers.engine import Peer
 from benchmarks.peers.langgraph.peer import LangGraph
-from benchmarks.peers.measure import Plan, Row, measure
+from benchmarks.peers.measure import Plan, compare
 from benchmarks.peers.processes import ROOT
 from benchmarks.peers.restate.peer import Restate
+from benchmarks.peers.workmesh import Workmesh
 from mesh.cli import json_option, print_json, run_async, stdout
 
 PEERS: dict[str, type[Peer]] = {
+    "workmesh": Workmesh,
     "restate": Restate,
     "langgraph": LangGraph,
     "dbos-postgres": DbosOnPostgres,
@@ -44,7 +46,7 @@ PEERS: dict[str, type[Peer]] = {
 def main(tasks: int, runs: int, only: tuple[str, ...], cache: Path, page: Path | None, as_json: bool) -> None:
     """Measure the same work on Workmesh and on its peers, and what comes of it under kills."""
     others = Others()
-    rows = run_async(_measure([PEERS[name]() for name in only or PEERS], Plan(tasks, runs, cache.resolve())))
+    rows = run_async(compare([PEERS[name]() for name in only or PEERS], Plan(tasks, runs, cache.resolve())))
     shown = report.result(rows, tasks, others.cores())
     if page is not None:
         report.write_section(page, shown)
@@ -53,10 +55,6 @@ def main(tasks: int, runs: int, only: tuple[str, ...], cache: Path, page: Path |
     else:
         stdout().print(report.table(shown))
     sys.exit(1 if any(row.failed for row in rows) or all(row.skipped for row in rows) else 0)
-
-
-async def _measure(peers: list[Peer], plan: Plan) -> list[Row]:
-    return [await measure(peer, plan) for peer in peers]
 
 
 class Others:

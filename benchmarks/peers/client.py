@@ -34,7 +34,7 @@ async def drive(
     it for a task that ended in an earlier life of this process.
     """
     await _all([f"warm-{number}" for number in range(args.warm)], run, args.in_flight)
-    names = [f"task-{number}" for number in range(args.tasks)]
+    names = [str(number) for number in range(args.tasks)]
     started = time.perf_counter()
     latencies, errors = await _all(names, run, args.in_flight)
     report = {

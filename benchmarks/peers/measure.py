@@ -1,14 +1,16 @@
-"""Runs a peer: so many times without a fault, once traced, and twice under kills."""
+"""Runs the peers: so many times without a fault, once traced, and twice under kills."""
 
 import asyncio
 import contextlib
 import shutil
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
@@ -17,6 +19,7 @@ from benchmarks.peers import syncs, tally
 from benchmarks.peers.engine import WARM, Engine, Job, Peer, UnavailableError
 from benchmarks.peers.environments import say
 from benchmarks.peers.processes import Process, free_port, reachable, running
+from mesh.errors import WorkmeshError
 
 KILLS = 5
 SEED = 1
@@ -51,42 +54,73 @@ class Plan:
     cache: Path
 
 
-async def measure(peer: Peer, plan: Plan) -> Row:
-    """All figures of a peer, or the reason why there are none."""
+@dataclass(slots=True)
+class _Taken:
+    """A peer and what is known of it so far; nothing more is asked of one that was skipped or has failed."""
+
+    peer: Peer
+    row: Row
+    flushes: list[float] = field(default_factory=list)
+
+    async def take(self, step: "Step", plan: Plan) -> None:
+        """Go one step; a failure ends this row and no other."""
+        if self.row.skipped or self.row.failed:
+            return
+        try:
+            await step(self, plan)
+        except (RuntimeError, TimeoutError, OSError, WorkmeshError) as error:
+            say(f"{self.peer.name}: {error!r}")
+            self.note(failed=str(error) or type(error).__name__)
+
+    def note(self, **values: Any) -> None:
+        """Write figures into the row."""
+        self.row = msgspec.structs.replace(self.row, **values)
+
+
+Step = Callable[[_Taken, Plan], Awaitable[None]]
+
+
+async def compare(peers: Sequence[Peer], plan: Plan) -> list[Row]:
+    """All rows. Every peer is timed once before any is timed again, so what else the machine does meets them alike."""
+    taken = [_Taken(peer, Row(peer.name)) for peer in peers]
+    steps: list[Step] = [_prepare, *[_time] * plan.runs, _trace, _ignore_keys, _honour_keys]
+    for step in steps:
+        for each in taken:
+            await each.take(step, plan)
+    return [each.row for each in taken]
+
+
+async def _prepare(taken: _Taken, plan: Plan) -> None:
     try:
-        details = await peer.prepare(plan.cache)
+        details = await taken.peer.prepare(plan.cache)
     except UnavailableError as error:
-        return Row(peer.name, skipped=str(error))
-    row = Row(peer.name, dict(details.versions), details.needed, settings=dict(details.settings))
-    try:
-        return await _figures(peer, plan, row)
-    except (RuntimeError, TimeoutError) as error:
-        say(f"{peer.name}: {error!r}")
-        return msgspec.structs.replace(row, failed=str(error) or type(error).__name__)
+        taken.note(skipped=str(error))
+        return
+    taken.note(versions=dict(details.versions), needed=details.needed, settings=dict(details.settings))
 
 
-async def _figures(peer: Peer, plan: Plan, row: Row) -> Row:
-    runs, flushes = [], []
-    for number in range(plan.runs):
-        speed, flushed, settings = await _timed(peer, plan)
-        say(f"{peer.name}: run {number + 1}: {speed.tasks_per_s} tasks/s, p50 {speed.p50_ms} ms")
-        runs.append(speed)
-        flushes += [flushed] if flushed is not None else []
-        row = msgspec.structs.replace(row, settings=row.settings | settings)
-    calls = await _traced(peer, plan)
-    kills = []
-    for keys in (False, True):
-        kills.append(await _killed(peer, plan, keys=keys))
-        say(f"{peer.name}: keys {'honoured' if keys else 'ignored'}: {kills[-1]}")
-    return msgspec.structs.replace(
-        row,
-        speed=tally.median_of(runs),
-        runs=runs,
-        sync_calls_per_task=calls,
-        disk_flushes_per_task=round(sorted(flushes)[len(flushes) // 2], 2) if flushes else None,
-        keys_ignored=kills[0],
-        keys_honoured=kills[1],
-    )
+async def _time(taken: _Taken, plan: Plan) -> None:
+    speed, flushed, settings = await _timed(taken.peer, plan)
+    say(f"{taken.peer.name}: {speed.tasks_per_s} tasks/s, p50 {speed.p50_ms} ms, p99 {speed.p99_ms} ms")
+    runs = [*taken.row.runs, speed]
+    taken.note(runs=runs, speed=tally.median_of(runs), settings=taken.row.settings | settings)
+    if flushed is not None:
+        taken.flushes.append(flushed)
+        taken.note(disk_flushes_per_task=round(statistics.median(taken.flushes), 2))
+
+
+async def _trace(taken: _Taken, plan: Plan) -> None:
+    taken.note(sync_calls_per_task=await _traced(taken.peer, plan))
+
+
+async def _ignore_keys(taken: _Taken, plan: Plan) -> None:
+    taken.note(keys_ignored=await _killed(taken.peer, plan, keys=False))
+    say(f"{taken.peer.name}: keys ignored: {taken.row.keys_ignored}")
+
+
+async def _honour_keys(taken: _Taken, plan: Plan) -> None:
+    taken.note(keys_honoured=await _killed(taken.peer, plan, keys=True))
+    say(f"{taken.peer.name}: keys honoured: {taken.row.keys_honoured}")
 
 
 async def _timed(peer: Peer, plan: Plan) -> tuple[tally.Speed, float | None, dict[str, str]]:
@@ -124,7 +158,7 @@ async def _killed(peer: Peer, plan: Plan, *, keys: bool) -> tally.Kills:
             await engine.resume()
         async with asyncio.timeout(ALL_DONE_S):
             report = await engine.report()
-        names = [f"task-{number}" for number in range(plan.tasks)]
+        names = [str(number) for number in range(plan.tasks)]
         return tally.kills_of(names, await target.effects(), report.ended, victims, kills=len(moments))
 
 

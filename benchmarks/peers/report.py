@@ -89,7 +89,10 @@ KEY = """Columns:
   its own; in brackets flushes of the whole disk in the timed runs, with those of other processes.
 - *no key* and *key at the target*: after the kills, *tasks whose effect happened more than once* of the *victims*, the
   tasks whose effect had happened and whose answer was withheld when the process died; then tasks *lost*: without
-  effect, or without end. All engines send the same stable key; the target ignores it, or honours it."""
+  effect, or without end. All engines send a stable key; the target ignores it, or honours it. Workmesh alone asks the
+  target whether a key took effect before it calls again, which this target can tell in both columns; the others have
+  no such declaration, but a step of theirs could ask by its own code. With a target that can do neither, a task of
+  Workmesh waits for a person."""
 
 
 def _method(shown: Result) -> str:

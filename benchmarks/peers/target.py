@@ -16,7 +16,10 @@ from starlette.routing import Route
 
 
 class Target:
-    """The routes. Only with ``keys`` is an ``Idempotency-Key`` that came before answered and not done again."""
+    """The routes. Only with ``keys`` is a key that came before answered and not done again.
+
+    The key is the header ``Idempotency-Key``, or ``key`` in the body.
+    """
 
     def __init__(self, *, keys: bool) -> None:
         self._keys = keys
@@ -42,8 +45,8 @@ class Target:
 
     async def take(self, request: Request) -> JSONResponse:
         """One effect, numbered from 1."""
-        task = str((await request.json())["task"])
-        key = request.headers.get("idempotency-key", "")
+        body = await request.json()
+        task, key = str(body["task"]), request.headers.get("idempotency-key") or str(body.get("key", ""))
         number = self._numbers.get(key) if self._keys and key else None
         if number is None:
             self._effects.append((task, key))

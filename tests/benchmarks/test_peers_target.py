@@ -121,7 +121,7 @@ async def test_the_driver_keeps_to_what_may_be_in_flight_and_reports_what_failed
         most = max(most, at_once)
         await asyncio.sleep(0)
         at_once -= 1
-        if task == "task-3":
+        if task == "3":
             raise OSError("no route")
 
     async def settings() -> dict[str, str]:
@@ -132,6 +132,6 @@ async def test_the_driver_keeps_to_what_may_be_in_flight_and_reports_what_failed
     await client.drive(client.arguments().parse_args(given), run, settings)
     report = json.loads(file.read_text())
     assert most == 4
-    assert len(report["latencies_ms"]) == 9 and "task-3" not in report["ended"]
-    assert report["errors"] == ["task-3: OSError('no route')"]
+    assert len(report["latencies_ms"]) == 9 and "3" not in report["ended"]
+    assert report["errors"] == ["3: OSError('no route')"]
     assert report["settings"] == {"synchronous": "2"}

@@ -45,4 +45,4 @@ lock:
 	uv pip compile --universal --generate-hashes --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,13 +1,12 @@
 """``python -m benchmarks.peers``, which is ``make bench-peers``: the comparison, one row after the other."""
 
-import resource
 import sys
-import time
 from pathlib import Path
 
 import click
 
 from benchmarks.peers import report
+from benchmarks.peers.cpu import Others
 from benchmarks.peers.dbos.peer import DbosOnPostgres, DbosOnSqlite
 from benchmarks.peers.engine import Peer
 from benchmarks.peers.langgraph.peer import LangGraph
@@ -55,29 +54,6 @@ def main(tasks: int, runs: int, only: tuple[str, ...], cache: Path, page: Path |
     else:
         stdout().print(report.table(shown))
     sys.exit(1 if any(row.failed for row in rows) or all(row.skipped for row in rows) else 0)
-
-
-class Others:
-    """What the rest of the machine does meanwhile: all busy time of the cores, less that of us and our children."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._before = _busy_s() - _own_s()
-
-    def cores(self) -> float:
-        """Cores in use by others since this was made, on average."""
-        return max(_busy_s() - _own_s() - self._before, 0.0) / (time.monotonic() - self._started)
-
-
-def _busy_s() -> float:
-    """Fields 1, 2, 3, 6, 7 and 8 of the first line of /proc/stat, in hundredths: all but idle and waiting (proc(5))."""
-    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
-    return sum(int(fields[number]) for number in (1, 2, 3, 6, 7, 8)) / 100
-
-
-def _own_s() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":

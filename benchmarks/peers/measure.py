@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import statistics
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from benchmarks.peers import syncs, tally
+from benchmarks.peers import cpu, syncs, tally
 from benchmarks.peers.engine import WARM, Engine, Job, Peer, UnavailableError
 from benchmarks.peers.environments import say
 from benchmarks.peers.processes import Process, free_port, reachable, running
@@ -101,7 +102,8 @@ async def _prepare(taken: _Taken, plan: Plan) -> None:
 
 async def _time(taken: _Taken, plan: Plan) -> None:
     speed, flushed, settings = await _timed(taken.peer, plan)
-    say(f"{taken.peer.name}: {speed.tasks_per_s} tasks/s, p50 {speed.p50_ms} ms, p99 {speed.p99_ms} ms")
+    said = f"p50 {speed.p50_ms} ms, p99 {speed.p99_ms} ms, {speed.cpu_ms} ms of CPU a task"
+    say(f"{taken.peer.name}: {speed.tasks_per_s} tasks/s, {said}")
     runs = [*taken.row.runs, speed]
     taken.note(runs=runs, speed=tally.median_of(runs), settings=taken.row.settings | settings)
     if flushed is not None:
@@ -125,14 +127,15 @@ async def _honour_keys(taken: _Taken, plan: Plan) -> None:
 
 async def _timed(peer: Peer, plan: Plan) -> tuple[tally.Speed, float | None, dict[str, str]]:
     async with _opened(peer, plan, plan.tasks, warm=WARM, keys=False) as (job, engine, _):
-        before = syncs.disk_flushes(job.folder)
+        before, used_s = syncs.disk_flushes(job.folder), cpu.tree_s(os.getpid())
         await engine.start()
         report = await engine.report()
-        after = syncs.disk_flushes(job.folder)
+        after, used_s = syncs.disk_flushes(job.folder), cpu.tree_s(os.getpid()) - used_s
         if report.errors or len(report.ended) != plan.tasks:
             raise RuntimeError(f"{peer.name}: {len(report.ended)} of {plan.tasks} tasks ended: {report.errors}")
         flushes = (after - before) / (plan.tasks + WARM) if before is not None and after is not None else None
-        return tally.speed(report.seconds, report.latencies_ms), flushes, report.settings
+        cpu_ms = 1000 * used_s / (plan.tasks + WARM)
+        return tally.speed(report.seconds, report.latencies_ms, cpu_ms), flushes, report.settings
 
 
 async def _traced(peer: Peer, plan: Plan) -> float | None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import pwd
 import random
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 STOP_S = 20.0
 REPORT_S = 1800.0
 READY_S = 60.0
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 def as_user(user: str | None) -> dict[str, Any]:
@@ -27,6 +31,19 @@ def as_user(user: str | None) -> dict[str, Any]:
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Have a child killed when we die, however that comes; Linux only (prctl(2))."""
+    if sys.platform != "linux":
+        return None
+
+    def in_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return in_child
 
 
 class Process:
@@ -62,6 +79,7 @@ class Process:
                 stderr=log,
                 env=self._env,
                 start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
                 **as_user(self._user),
             )
 

@@ -15,7 +15,16 @@ from benchmarks.peers.measure import Row
 from benchmarks.peers.tally import Kills
 
 MARK = "<!-- peers -->"
-COLUMNS = ("engine", "tasks/s", "p50 ms", "p99 ms", "syncs a task", "no key at the target", "key at the target")
+COLUMNS = (
+    "engine",
+    "tasks/s",
+    "p50 ms",
+    "p99 ms",
+    "CPU ms a task",
+    "syncs a task",
+    "no key at the target",
+    "key at the target",
+)
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -85,6 +94,8 @@ KEY = """Columns:
 
 - *tasks/s*, *p50*, *p99*: each the median of the runs; latency is from submission to the known end of a task, under
   that load.
+- *CPU ms a task*: of all processes of the engine, the submitter and the target, with the start of a worker that is a
+  library's; it says more than the rate when other processes are at work too.
 - *syncs a task*: calls of the process that writes the records that sync a file, as strace counts them, in a run of
   its own; in brackets flushes of the whole disk in the timed runs, with those of other processes.
 - *no key* and *key at the target*: after the kills, *tasks whose effect happened more than once* of the *victims*, the
@@ -110,7 +121,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.speed is None:
         reason = f"skipped: {row.skipped}" if row.skipped else f"failed: {row.failed}"
         return (row.name, reason, *[""] * (len(COLUMNS) - 2))
-    speed = (str(row.speed.tasks_per_s), str(row.speed.p50_ms), str(row.speed.p99_ms))
+    speed = (str(row.speed.tasks_per_s), str(row.speed.p50_ms), str(row.speed.p99_ms), str(row.speed.cpu_ms))
     calls = "-" if row.sync_calls_per_task is None else str(row.sync_calls_per_task)
     flushes = "-" if row.disk_flushes_per_task is None else str(row.disk_flushes_per_task)
     return (row.name, *speed, f"{calls} ({flushes})", _kills(row.keys_ignored), _kills(row.keys_honoured))

@@ -11,11 +11,12 @@ from benchmarks.peers.engine import IN_FLIGHT
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """One run without a fault."""
+    """One run without a fault. ``cpu_ms``: CPU time a task of all processes, submitter and target too."""
 
     tasks_per_s: float
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
 
 
 class Kills(msgspec.Struct, frozen=True):
@@ -40,10 +41,11 @@ class KillAt(msgspec.Struct, frozen=True):
     held: int
 
 
-def speed(seconds: float, latencies_ms: Sequence[float]) -> Speed:
+def speed(seconds: float, latencies_ms: Sequence[float], cpu_ms: float) -> Speed:
     """The rate of a run and its latencies."""
     ranked = sorted(latencies_ms)
-    return Speed(round(len(ranked) / seconds, 1), round(percentile(ranked, 50), 1), round(percentile(ranked, 99), 1))
+    p50, p99 = (round(percentile(ranked, percent), 1) for percent in (50, 99))
+    return Speed(round(len(ranked) / seconds, 1), p50, p99, round(cpu_ms, 1))
 
 
 def percentile(ranked: Sequence[float], percent: float) -> float:
@@ -56,8 +58,7 @@ def percentile(ranked: Sequence[float], percent: float) -> float:
 
 def median_of(runs: Sequence[Speed]) -> Speed:
     """Each figure's own median."""
-    rates, p50, p99 = ([getattr(run, name) for run in runs] for name in Speed.__struct_fields__)
-    return Speed(statistics.median(rates), statistics.median(p50), statistics.median(p99))
+    return Speed(*(statistics.median(getattr(run, name) for run in runs) for name in Speed.__struct_fields__))
 
 
 def kills_of(

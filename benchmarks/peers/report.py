@@ -14,7 +14,8 @@ from benchmarks.peers.engine import IN_FLIGHT
 from benchmarks.peers.measure import Row
 from benchmarks.peers.tally import Kills
 
-MARK = "<!-- peers -->"
+BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
+SYNCHRONOUS = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
 COLUMNS = (
     "engine",
     "tasks/s",
@@ -69,14 +70,15 @@ def document(shown: Result) -> dict[str, Any]:
 def write_section(file: Path, shown: Result) -> None:
     """Put the section between its two markers; a file without them gets it at its end."""
     text = file.read_text(encoding="utf-8") if file.exists() else "# Performance\n"
-    section = f"{MARK}\n{markdown(shown)}{MARK}\n"
-    parts = text.split(f"{MARK}\n")
-    if len(parts) == 3:
-        text = f"{parts[0]}{section}{parts[2]}"
-    elif len(parts) == 1:
-        text = f"{text.rstrip()}\n\n{section}"
+    section = f"{BEGIN}\n{markdown(shown)}{END}\n"
+    before, begin, rest = text.partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(f"{END}\n")
+    if begin and end:
+        text = f"{before}{section}{after}"
+    elif BEGIN in text or END in text:
+        raise ValueError(f"{file} needs a line {BEGIN} and behind it a line {END}, or neither")
     else:
-        raise ValueError(f"{file} has {len(parts) - 1} lines {MARK}: two are needed, or none")
+        text = f"{text.rstrip()}\n\n{section}"
     file.write_text(text, encoding="utf-8")
 
 
@@ -140,7 +142,12 @@ def _durability(row: Row) -> str:
 
 
 def _pairs(values: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {_named(name, value)}" for name, value in values.items())
+
+
+def _named(name: str, value: str) -> str:
+    """SQLite answers with the number of its ``synchronous`` (https://sqlite.org/pragma.html#pragma_synchronous)."""
+    return SYNCHRONOUS.get(value, value) if name == "synchronous" else value
 
 
 def _line(cells: Sequence[str]) -> str:

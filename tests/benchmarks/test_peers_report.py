@@ -20,7 +20,7 @@ MEASURED = Row(
     "a server",
     Speed(100.5, 20.1, 30.2, 9.9),
     [Speed(100.5, 20.1, 30.2, 9.9)],
-    {"fsync": "on"},
+    {"fsync": "on", "synchronous": "2"},
     4.5,
     None,
     IGNORED,
@@ -44,6 +44,10 @@ def test_a_row_says_what_was_repeated_what_was_lost_and_what_waits() -> None:
     ]
 
 
+def test_sqlites_numbers_are_named() -> None:
+    assert "| Engine/1 | engine 1.2 | a server | fsync on, synchronous FULL |" in report.markdown(SHOWN)
+
+
 def test_what_was_skipped_or_failed_says_why_and_has_no_figures() -> None:
     text = report.markdown(SHOWN)
     assert "| Other | skipped: no such wheel |" in text
@@ -57,28 +61,29 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
 
 def test_the_section_is_replaced_between_its_markers_and_nothing_else_is(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
-    page.write_text(f"# Performance\n\nBefore.\n\n{report.MARK}\nold\n{report.MARK}\n\nAfter.\n")
+    page.write_text(f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n")
     report.write_section(page, SHOWN)
     once = page.read_text()
     report.write_section(page, SHOWN)
     assert page.read_text() == once
-    assert once.startswith("# Performance\n\nBefore.\n\n") and once.endswith(f"{report.MARK}\n\nAfter.\n")
+    assert once.startswith("# Performance\n\nBefore.\n\n") and once.endswith(f"{report.END}\n\nAfter.\n")
     assert "\nold\n" not in once and "Engine/1" in once
 
 
 def test_a_page_without_the_section_gets_it_at_its_end(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     report.write_section(page, SHOWN)
-    assert page.read_text().startswith("# Performance\n\n" + report.MARK)
-    assert page.read_text().count(report.MARK) == 2
+    assert page.read_text().startswith("# Performance\n\n" + report.BEGIN)
+    assert page.read_text().endswith(f"{report.END}\n")
 
 
-def test_a_page_with_one_marker_is_refused_and_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [f"{report.BEGIN}\nmine\n", f"{report.END}\nmine\n{report.BEGIN}\n"])
+def test_a_page_with_half_a_section_is_refused_and_kept(tmp_path: Path, text: str) -> None:
     page = tmp_path / "performance.md"
-    page.write_text(f"{report.MARK}\nmine\n")
-    with pytest.raises(ValueError, match="two are needed"):
+    page.write_text(text)
+    with pytest.raises(ValueError, match="or neither"):
         report.write_section(page, SHOWN)
-    assert page.read_text() == f"{report.MARK}\nmine\n"
+    assert page.read_text() == text
 
 
 def test_the_document_holds_all_figures_and_can_be_read_back() -> None:

@@ -11,7 +11,7 @@ import msgspec
 from rich.table import Table
 
 from benchmarks.peers.engine import IN_FLIGHT
-from benchmarks.peers.measure import Row
+from benchmarks.peers.measure import KILLS, Row
 from benchmarks.peers.tally import Kills
 
 BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
@@ -92,7 +92,7 @@ def markdown(shown: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-KEY = """Columns:
+KEY = f"""Columns:
 
 - *tasks/s*, *p50*, *p99*: each the median of the runs; latency is from submission to the known end of a task, under
   that load.
@@ -100,12 +100,12 @@ KEY = """Columns:
   library's; it says more than the rate when other processes are at work too.
 - *syncs a task*: calls of the process that writes the records that sync a file, as strace counts them, in a run of
   its own; in brackets flushes of the whole disk in the timed runs, with those of other processes.
-- *no key* and *key at the target*: after the kills, *tasks whose effect happened more than once* of the *victims*, the
-  tasks whose effect had happened and whose answer was withheld when the process died; then tasks *lost*: without
-  effect, or without end. All engines send a stable key; the target ignores it, or honours it. Workmesh alone asks the
-  target whether a key took effect before it calls again, which this target can tell in both columns; the others have
-  no such declaration, but a step of theirs could ask by its own code. With a target that can do neither, a task of
-  Workmesh waits for a person."""
+- *no key* and *key at the target*: after {KILLS} kills, the tasks whose effect happened *twice* or more, and those
+  *lost*: without effect, or without end. *Victims* are the tasks whose effect had happened and whose answer was
+  withheld when the process died; others that were under way may be repeated too. All engines send a stable key; the
+  target ignores it, or honours it. Workmesh alone asks the target whether a key took effect before it calls again,
+  which this target can tell in both columns; the others have no such declaration, but a step of theirs could ask by
+  its own code. With a target that can do neither, a task of Workmesh waits for a person."""
 
 
 def _method(shown: Result) -> str:
@@ -134,7 +134,7 @@ def _kills(kills: Kills | None) -> str:
         return "-"
     lost = kills.without_effect + kills.without_end
     waiting = f", {kills.waiting} wait for a person" if kills.waiting else ""
-    return f"{kills.duplicated} twice of {kills.victims} victims, {lost} lost{waiting}"
+    return f"{kills.duplicated} twice, {lost} lost{waiting}; {kills.victims} victims"
 
 
 def _durability(row: Row) -> str:

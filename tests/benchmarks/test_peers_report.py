@@ -39,8 +39,8 @@ def test_a_row_says_what_was_repeated_what_was_lost_and_what_waits() -> None:
         "30.2",
         "9.9",
         "4.5 (-)",
-        "88 twice of 90 victims, 3 lost",
-        "0 twice of 90 victims, 0 lost, 3 wait for a person",
+        "88 twice, 3 lost; 90 victims",
+        "0 twice, 0 lost, 3 wait for a person; 90 victims",
     ]
 
 

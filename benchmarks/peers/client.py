@@ -28,13 +28,14 @@ def arguments() -> argparse.ArgumentParser:
 async def drive(
     args: argparse.Namespace, run: Callable[[str], Awaitable[object]], settings: Callable[[], Awaitable[dict[str, str]]]
 ) -> None:
-    """Run the tasks through ``run`` and write the report, at once and whole.
+    """Run the tasks through ``run`` and write the report, at once and whole; ``.started`` marks the first timed task.
 
     ``run`` takes a task's id and returns when the engine says that the task has ended; it must be harmless to call
     it for a task that ended in an earlier life of this process.
     """
     await _all([f"warm-{number}" for number in range(args.warm)], run, args.in_flight)
     names = [str(number) for number in range(args.tasks)]
+    args.report.with_suffix(".started").touch()
     started = time.perf_counter()
     latencies, errors = await _all(names, run, args.in_flight)
     report = {

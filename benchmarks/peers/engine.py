@@ -36,6 +36,11 @@ class Job:
     folder: Path
     keys: bool  # whether the target honours keys
 
+    @property
+    def started(self) -> Path:
+        """A file that is there from the first timed task on."""
+        return self.folder / "report.started"
+
 
 class Engine(Protocol):
     """An engine with its servers up and nothing in its store."""

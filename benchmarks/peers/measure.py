@@ -127,14 +127,18 @@ async def _honour_keys(taken: _Taken, plan: Plan) -> None:
 
 async def _timed(peer: Peer, plan: Plan) -> tuple[tally.Speed, float | None, dict[str, str]]:
     async with _opened(peer, plan, plan.tasks, warm=WARM, keys=False) as (job, engine, _):
-        before, used_s = syncs.disk_flushes(job.folder), cpu.tree_s(os.getpid())
         await engine.start()
-        report = await engine.report()
+        async with asyncio.timeout(ALL_DONE_S), asyncio.TaskGroup() as group:
+            reporting = group.create_task(engine.report(), name="report")
+            while not (job.started.exists() or reporting.done()):  # noqa: ASYNC110 - other processes give no event
+                await asyncio.sleep(0.01)
+            before, used_s = syncs.disk_flushes(job.folder), cpu.tree_s(os.getpid())
+        report = reporting.result()
         after, used_s = syncs.disk_flushes(job.folder), cpu.tree_s(os.getpid()) - used_s
         if report.errors or len(report.ended) != plan.tasks:
             raise RuntimeError(f"{peer.name}: {len(report.ended)} of {plan.tasks} tasks ended: {report.errors}")
-        flushes = (after - before) / (plan.tasks + WARM) if before is not None and after is not None else None
-        cpu_ms = 1000 * used_s / (plan.tasks + WARM)
+        flushes = (after - before) / plan.tasks if before is not None and after is not None else None
+        cpu_ms = 1000 * used_s / plan.tasks
         return tally.speed(report.seconds, report.latencies_ms, cpu_ms), flushes, report.settings
 
 

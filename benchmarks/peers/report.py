@@ -15,6 +15,7 @@ from benchmarks.peers.measure import KILLS, Row
 from benchmarks.peers.tally import Kills
 
 BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
+BUSY = 0.2  # cores
 SYNCHRONOUS = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
 COLUMNS = (
     "engine",
@@ -96,8 +97,8 @@ KEY = f"""Columns:
 
 - *tasks/s*, *p50*, *p99*: each the median of the runs; latency is from submission to the known end of a task, under
   that load.
-- *CPU ms a task*: of all processes of the engine, the submitter and the target, with the start of a worker that is a
-  library's; it says more than the rate when other processes are at work too.
+- *CPU ms a task*: of all processes of the engine, the submitter and the target, while the timed tasks ran; it says more
+  than the rate when other processes are at work too.
 - *syncs a task*: calls of the process that writes the records that sync a file, as strace counts them, in a run of
   its own; in brackets flushes of the whole disk in the timed runs, with those of other processes.
 - *no key* and *key at the target*: after {KILLS} kills, the tasks whose effect happened *twice* or more, and those
@@ -109,13 +110,14 @@ KEY = f"""Columns:
 
 
 def _method(shown: Result) -> str:
+    busy = "" if shown.others_cores < BUSY else ", so rates are lower and latencies higher than on a quiet machine"
     return (
-        f"`make bench-peers` on {shown.date}: {shown.machine}; other processes used {shown.others_cores} of the cores "
-        f"meanwhile. Each engine in an environment of its own with its documented settings, {shown.tasks} tasks, "
-        f"{shown.in_flight} in flight, four durable steps each, the fourth posts one effect to an HTTP service. The "
-        "service keeps its log in memory, for all alike. For the kills the service withholds its answers at moments "
-        "drawn from a seed; the process that makes the effects gets SIGKILL while it waits for them, and is started "
-        "again."
+        f"`make bench-peers` on {shown.date}: {shown.machine}. Other processes used {shown.others_cores} of the cores "
+        f"meanwhile{busy}.\n\nEach engine runs in an environment of its own with its documented settings: "
+        f"{shown.tasks} tasks, {shown.in_flight} in flight, four durable steps each, the last posts an effect to an "
+        "HTTP service. The service keeps its log in memory, for all alike. The engines take turns. For the kills the "
+        "service withholds its answers at moments drawn from a seed; the process that makes the effects gets SIGKILL "
+        "while it waits for them, and is started again."
     )
 
 

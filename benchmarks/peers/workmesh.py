@@ -127,6 +127,7 @@ class _Running:
     async def _publish(self) -> Report:
         await self._all([str(self._job.tasks + number) for number in range(self._job.warm)])
         numbers = [str(number) for number in range(self._job.tasks)]
+        self._job.started.touch()
         started = time.perf_counter()
         latencies = await self._all(numbers)
         return Report(time.perf_counter() - started, latencies, numbers)

@@ -86,6 +86,12 @@ def test_a_page_with_half_a_section_is_refused_and_kept(tmp_path: Path, text: st
     assert page.read_text() == text
 
 
+def test_a_busy_machine_is_named_as_such() -> None:
+    quiet = msgspec.structs.replace(SHOWN, others_cores=0.1)
+    assert "than on a quiet machine" in report.markdown(SHOWN)
+    assert "than on a quiet machine" not in report.markdown(quiet)
+
+
 def test_the_document_holds_all_figures_and_can_be_read_back() -> None:
     assert msgspec.convert(report.document(SHOWN), report.Result) == SHOWN
     assert SHOWN.others_cores == 0.26

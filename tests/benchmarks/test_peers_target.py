@@ -165,6 +165,7 @@ async def test_the_driver_keeps_to_what_may_be_in_flight_and_reports_what_failed
     await client.drive(client.arguments().parse_args(given), run, settings)
     report = json.loads(file.read_text())
     assert most == 4
+    assert (tmp_path / "report.started").exists()
     assert len(report["latencies_ms"]) == 9 and "3" not in report["ended"]
     assert report["errors"] == ["3: OSError('no route')"]
     assert report["settings"] == {"synchronous": "2"}

@@ -6,6 +6,7 @@ The rule: an outcome counts when its stream delivers it, so what is counted is o
 import asyncio
 import statistics
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from mesh import subjects
 from mesh.bus import Bus, connect
 from mesh.canonical import task_id
 from mesh.journal import Committer, Message, committing
+from mesh.records import Outcome
 from mesh.site import Site
 
 SOURCE = "urn:bench"
@@ -34,6 +36,7 @@ class Load:
     accepted: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     number: int = 0
+    latest: deque[bytes] = field(default_factory=lambda: deque(maxlen=100))
     _waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
 
     async def run(self, count: int, in_flight: int, make: "MakeEvent", *, stalled_s: float = 60.0) -> "Measured":
@@ -81,10 +84,21 @@ class Load:
                 group.create_task(one(self.number))
         return time.perf_counter() - started
 
+    def stage_times(self) -> dict[str, float]:
+        """Milliseconds that each record of a task came after the one before, as the latest outcomes tell: medians."""
+        steps: dict[str, list[float]] = {}
+        for data in self.latest:
+            before = 0.0
+            for time_of in sorted(msgspec.json.decode(data, type=Outcome).times, key=lambda item: item.ms):
+                steps.setdefault(time_of.stage, []).append(time_of.ms - before)
+                before = time_of.ms
+        return {stage: round(statistics.median(found), 2) for stage, found in steps.items()}
+
     async def on_outcome(self, message: Msg) -> None:
         """Take in one outcome."""
         task = message.subject.split(".")[3]
         self.ended[task] = time.perf_counter()
+        self.latest.append(message.data)
         if (done := self._waiting.pop(task, None)) is not None and not done.done():
             done.set_result(None)
 

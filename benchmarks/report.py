@@ -49,8 +49,8 @@ def sections(result: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
             [("policies", "plans", "decisions/s"), _texts(found, "policies", "plans", "decisions_per_s")],
         )
     if found := parts.get("commits"):
-        row = _texts(found, "one_by_one_per_s", "gathered_per_s", "ratio")
-        yield "Group commit", [("records/s one by one", "records/s gathered", "ratio"), row]
+        rows = [(size, *_texts(item, "records_per_s", "server_us_per_record")) for size, item in found.items()]
+        yield "Group commit, one commit after the other", [("records", "records/s", "server's CPU us a record"), *rows]
     if found := parts.get("shop"):
         row = _texts(found, "events", "tasks_per_s", "p50_ms", "p99_ms", "lost", "duplicate_effects")
         heads = ("events", "tasks/s", "p50 ms", "p99 ms", "lost", "repeated")

@@ -27,11 +27,11 @@ class LedgerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EntryRequested(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody wants one entry in the ledger; ``memo`` is free text."""
+    """Somebody wants one entry in the ledger; ``memo`` is free text. A ``double`` enters what the account has then."""
 
     account: str
     amount: int
-    kind: Literal["post", "transfer", "wire"]
+    kind: Literal["post", "transfer", "wire", "double"]
     memo: str = ""
 
 

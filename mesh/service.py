@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 
-from mesh import subjects
+from mesh import faultpoints, subjects
 from mesh.bus import Bus
 from mesh.errors import BusUnavailableError, WorkmeshError
 
@@ -65,14 +65,16 @@ async def serving(bus: Bus, service: str, verbs: Mapping[str, tuple[type, Verb]]
         await bus.settle()
         try:
             yield
+            await faultpoints.reach(f"{service}.while_stopping")
         finally:
             if bus.is_connected:
                 await subscription.unsubscribe()
 
 
 async def _answer_one(bus: Bus, message: Msg, verbs: Mapping[str, tuple[type, Verb]]) -> None:
-    name = message.subject.rpartition(".")[2]
+    _, service, name = message.subject.split(".")
     try:
+        await faultpoints.reach(f"{service}.on_request")
         if name not in verbs:
             raise ServiceError(f"no verb {name!r}; there are {', '.join(sorted(verbs))}")
         model, function = verbs[name]

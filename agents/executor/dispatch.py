@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import structlog
 
-from agents.executor.protocol import Dispatch, Recover
+from agents.executor.protocol import UNDO, Dispatch, Recover
 from agents.executor.task import Task
 from mesh import faultpoints, metrics, subjects
 from mesh.checkpoint import Checkpoint
@@ -42,6 +42,7 @@ class Dispatcher:
         waiting = task.take_waiting()
         if not waiting and not writes:
             return ()
+        await faultpoints.reach("executor.before_commit")
         try:
             seqs = await self._journal.commit(*waiting, *writes)
         except ConflictError as error:
@@ -76,6 +77,8 @@ class Dispatcher:
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
         await faultpoints.reach("executor.before_call")
+        if move.token.endswith(UNDO):
+            await faultpoints.reach("executor.before_undo")
         started = time.perf_counter()
         try:
             output = await toolbox.call(
@@ -99,6 +102,8 @@ class Dispatcher:
             await self._doubt(task, effect, tool, error)
         else:
             await faultpoints.reach("executor.after_call")
+            if move.token.endswith(UNDO):
+                await faultpoints.reach("executor.after_undo")
             await self._keep(
                 task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=_ms(started))
             )
@@ -106,6 +111,7 @@ class Dispatcher:
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
+        await faultpoints.reach("executor.during_recovery")
         if (kept := await self._kept(effect)) is not None:
             _count(tool, "kept")
             task.wait_with(_write(task, kept))

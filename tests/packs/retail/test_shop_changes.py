@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,7 +175,7 @@ def test_a_crash_after_the_commit_keeps_the_change_and_its_answer(start_shop: St
         assert _post(shop, "a", _cancel(one)).status_code == 200
         with pytest.raises(httpx2.TransportError):
             _post(shop, "b", _cancel(other))
-    assert dying.wait() == 1
+    assert dying.wait() == -signal.SIGKILL
     with httpx2.Client(base_url=start_shop().url, trust_env=False) as shop:
         assert shop.get("/changes/b").json()["order_id"] == other["order_id"]
         assert _post(shop, "b", _cancel(other)).json()["replayed"] is True

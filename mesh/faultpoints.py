@@ -19,8 +19,8 @@ def arm(spec: str | None) -> None:
     """Arm from ``<point>=<action>`` parts joined by commas.
 
     ``kill`` sends SIGKILL to the own process, ``stop`` SIGSTOP; ``hold:<file>`` waits until the file exists. With
-    ``@<file>`` behind it an action runs once: it makes the file first, and is passed over when it is there. With
-    ``#<n>`` before that it runs from the nth time on that this process reaches the point.
+    ``@<file>`` behind it an action runs once: it writes the time into that file first, and is passed over when it is
+    there. With ``#<n>`` before that it runs from the nth time on that this process reaches the point.
     """
     _armed.clear()
     _reached.clear()
@@ -41,9 +41,11 @@ async def reach(point: str) -> None:
         return
     if once:
         try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            descriptor = os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             return
+        os.write(descriptor, repr(time.time()).encode())
+        os.close(descriptor)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

@@ -14,6 +14,24 @@ import msgspec
 from benchmarks.chaos.evidence import Verdict
 from benchmarks.chaos.site import Sites
 
+AFTER_FETCH = "after fetch"
+BEFORE_COMMIT = "before commit"
+BEFORE_ACK = "after commit, before ack"
+BEFORE_DISPATCH = "before dispatch"
+BEFORE_RECORD = "between effect and record"
+RECOVERY = "during recovery"
+COMPENSATION = "during compensation"
+DRAINING = "while draining"
+BOUNDARIES = (
+    AFTER_FETCH,
+    BEFORE_COMMIT,
+    BEFORE_ACK,
+    BEFORE_DISPATCH,
+    BEFORE_RECORD,
+    RECOVERY,
+    COMPENSATION,
+    DRAINING,
+)
 KILLS = "kills"
 
 

@@ -42,7 +42,7 @@ def chaos(
         results = run_async(run_cells(wanted, seed, folder, _Progress(len(wanted)).tell))
     total = summary(results)
     if report is not None:
-        write(results, seed, report)
+        write(results, seed, report)  # also of cells that failed: the page says which
     if as_json:
         print_json(total)
     else:

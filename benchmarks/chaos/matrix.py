@@ -6,31 +6,27 @@ The rule: a cell that makes no sense is not here, and stands as ``-`` in the tab
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
-from benchmarks.chaos.cell import KILLS, Bench, Cell, Fault
+from benchmarks.chaos.cell import (
+    AFTER_FETCH,
+    BEFORE_ACK,
+    BEFORE_COMMIT,
+    BEFORE_DISPATCH,
+    BEFORE_RECORD,
+    BOUNDARIES,
+    COMPENSATION,
+    DRAINING,
+    KILLS,
+    RECOVERY,
+    Bench,
+    Cell,
+    Fault,
+)
 from benchmarks.chaos.drills import Drill
 from benchmarks.chaos.evidence import Verdict
 from benchmarks.chaos.site import NATS, SHOP, SiteSpec
 from benchmarks.chaos.storm import storm
 from benchmarks.chaos.trial import Load
 
-AFTER_FETCH = "after fetch"
-BEFORE_COMMIT = "before commit"
-BEFORE_ACK = "after commit, before ack"
-BEFORE_DISPATCH = "before dispatch"
-BEFORE_RECORD = "between effect and record"
-RECOVERY = "during recovery"
-COMPENSATION = "during compensation"
-DRAINING = "while draining"
-BOUNDARIES = (
-    AFTER_FETCH,
-    BEFORE_COMMIT,
-    BEFORE_ACK,
-    BEFORE_DISPATCH,
-    BEFORE_RECORD,
-    RECOVERY,
-    COMPENSATION,
-    DRAINING,
-)
 MATRIX = "process x boundary"
 STORMS = "random kills"
 

@@ -46,10 +46,14 @@ saga = benchmarks.chaos.saga.pack:pack
 
 @dataclass(frozen=True, slots=True)
 class SiteSpec:
-    """A kind of site: with a second copy of each role or not, and how the shop treats keys."""
+    """A kind of site: with a second copy of each role or not, how the shop treats keys, how its tools are settled.
+
+    ``recovery`` "" is as the shop allows: by the same key again, or by asking where keys are ignored.
+    """
 
     copies: bool = False
     keys: Literal["honour", "ignore"] = "honour"
+    recovery: Literal["", "idempotent", "verifiable"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,13 @@ class Mark:
 
     @property
     def is_there(self) -> bool:
-        """Whether it was made."""
-        return self.path.exists()
+        """Whether it was made, and the time is in it."""
+        return self.path.exists() and self.path.stat().st_size > 0
 
     @property
     def at(self) -> datetime:
-        """When it was made."""
-        return datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
+        """The time that the fault point has written into it; a file's own time is some milliseconds late or early."""
+        return datetime.fromtimestamp(float(self.path.read_text(encoding="ascii")), UTC)
 
     def make(self) -> None:
         """Let go on what waits for it."""
@@ -243,11 +247,12 @@ async def ground_in(folder: Path, spec: SiteSpec) -> AsyncIterator[Ground]:
     demo = load_demo(PACK)
     systems = demo.systems(demo.sample, folder / "systems", {"keys": spec.keys})
     settings = with_state_dir(load(None, {}), folder / "site")
-    saga = {name: systems.options[name] for name in ("shop_url", "recovery") if name in systems.options}
+    options = {**systems.options, **({"recovery": spec.recovery} if spec.recovery else {})}
+    saga = {name: value for name, value in options.items() if name in ("shop_url", "recovery")}
     async with AsyncExitStack() as stack:
         installed = stack.enter_context(saga_installed(folder / "installed"))
         paths = [installed, *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {**systems_env(PACK, systems.options), **systems_env("saga", saga), "PYTHONPATH": os.pathsep.join(paths)}
+        env = {**systems_env(PACK, options), **systems_env("saga", saga), "PYTHONPATH": os.pathsep.join(paths)}
         site = await stack.enter_async_context(running(settings, env=env, extra=systems.children))
         children = dict(site.supervisor.children)
         if spec.copies:
@@ -264,7 +269,7 @@ async def ground_in(folder: Path, spec: SiteSpec) -> AsyncIterator[Ground]:
             bus=bus,
             committer=await stack.enter_async_context(committing(bus)),
             demo=demo,
-            options=systems.options,
+            options=options,
             orders=Orders(demo.sample),
             settings=settings,
         )

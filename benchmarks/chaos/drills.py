@@ -141,9 +141,8 @@ class Drill:
         """Let go on what is stopped, past the ack wait; let go what is held; give more work; wait for the end."""
         ground = trial.ground
         if self.fault is Fault.STOP:
-            names = [name for name in (*ground.children, NATS) if is_stopped(ground.pid(name))]
-            if not names:
-                raise NotHitError("no process is stopped")
+            await _until(lambda: bool(_stopped(ground)), "a process is stopped")
+            names = _stopped(ground)
             gone_s = (now() - trial.fault_at).total_seconds() if trial.fault_at else 0.0
             await asyncio.sleep(max(0.0, ground.ack_wait_s + _PAST_S - gone_s))
             for name in names:
@@ -152,6 +151,10 @@ class Drill:
             release.make()
         await trial.publish(_AFTER)
         return await trial.settle()
+
+
+def _stopped(ground: Ground) -> list[str]:
+    return [name for name in (*ground.children, NATS) if is_stopped(ground.pid(name))]
 
 
 def is_stopped(pid: int) -> bool:

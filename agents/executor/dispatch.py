@@ -60,7 +60,8 @@ class Dispatcher:
         try:
             toolbox.check(tool)
         except NotSentError as error:
-            raise RetryableError(f"{tool.name} for {task.id} waits: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} waits: {error}", delay_s=delay) from error
         effect = Effect(
             header=task.header(f"effect/{move.token}/{move.epoch}"),
             step=move.token,
@@ -97,9 +98,10 @@ class Dispatcher:
             )
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
-            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:
-            await self._doubt(task, effect, tool, error)
+            await self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
         else:
             await faultpoints.reach("executor.after_call")
             if move.token.endswith(UNDO):
@@ -128,7 +130,7 @@ class Dispatcher:
             try:
                 answer = await toolbox.verify(tool, move.call.args, key=effect.key, epoch=effect.epoch)
             except NotSentError as error:
-                raise RetryableError(str(error)) from error
+                raise RetryableError(str(error), delay_s=toolbox.wait_s(tool)) from error
             if answer is None:
                 _count(tool, "verified_absent")
                 await self.dispatch(task, again, toolbox)
@@ -161,11 +163,12 @@ class Dispatcher:
         withdrawn = msgspec.structs.replace(effect, header=header, executor=self._executor, withdrawn=True)
         await self.commit(task, Write(withdrawn, seq))
 
-    async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> None:
+    async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> None:
         if tool.recovery is Recovery.MANUAL:
             await self._ask_person(task, effect, str(error))
             return
-        delay = _settled_in(effect, tool) if tool.recovery is Recovery.VERIFIABLE else None
+        if tool.recovery is Recovery.VERIFIABLE:
+            delay = _settled_in(effect, tool)
         raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:

@@ -1,9 +1,8 @@
-"""``workmesh bench`` and ``workmesh chaos``: the figures in the docs come from these."""
+"""``workmesh bench``: the figures in the docs come from it."""
 
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from benchmarks import measure
 from benchmarks.bench_pack.pack import install
-from benchmarks.kills import MODES, run_cell
 from benchmarks.report import summary, tables, write_report
 from mesh import logs
 from mesh.cli import json_option, print_json, run_async, stdout
@@ -77,46 +74,6 @@ def _machine() -> dict[str, str]:
         "versions": f"workmesh {version('workmesh')}, {_nats_version()}, nats-py {version('nats-py')}",
         "durability": "sync_interval always, checked by every process at its start",
     }
-
-
-@click.command()
-@click.option("--seeds", default=3, show_default=True, help="How many seeds, from 1 on.")
-@click.option("--keys", type=click.Choice([*MODES, "both"]), default="both", show_default=True)
-@click.option(
-    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Other data than the sample."
-)
-@json_option
-def chaos(seeds: int, keys: str, data: Path | None, as_json: bool) -> None:
-    """Run the demonstration under kills; exit 1 when anything was lost, repeated or not as expected."""
-    logs.configure(LogSettings(level="error"), role="chaos", instance="chaos")
-    modes = list(MODES) if keys == "both" else [keys]
-    table = Table("seed", "keys", "kills", "lost", "duplicates", "recovery median s", "recovery most s", "problems")
-    cells = []
-    for mode in modes:
-        for seed in range(1, seeds + 1):
-            with tempfile.TemporaryDirectory(prefix="wm-chaos-", ignore_cleanup_errors=True) as name:
-                cell = run_async(run_cell(Path(name), seed, mode, data))
-            cells.append(cell)
-            numbers = cell.summary
-            shown = [numbers[key] for key in ("kills", "lost", "duplicate_effects", "recovery_p50_s", "recovery_max_s")]
-            table.add_row(str(seed), mode, *map(str, shown), "; ".join(cell.problems)[:80])
-            if sys.stderr.isatty():
-                click.echo(f"seed {seed}, keys {mode}: {len(cell.problems)} problems", err=True)
-    failed = sum(bool(cell.problems) for cell in cells)
-    if as_json:
-        print_json(
-            {
-                "cells": len(cells),
-                "kills": sum(cell.summary["kills"] for cell in cells),
-                "lost": sum(cell.summary["lost"] for cell in cells),
-                "duplicates": sum(cell.summary["duplicate_effects"] for cell in cells),
-                "recovery_max_s": max(cell.summary["recovery_max_s"] for cell in cells),
-                "failed_cells": failed,
-            }
-        )
-    else:
-        stdout().print(table)
-    sys.exit(1 if failed else 0)
 
 
 def _nats_version() -> str:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import msgspec
 import structlog
 
-from agents.executor.protocol import Dispatch, Recover
+from agents.executor.protocol import UNDO, Dispatch, Recover
 from agents.executor.task import Task
 from mesh import faultpoints, metrics, plans, subjects
 from mesh.checkpoint import Checkpoint
@@ -47,6 +47,7 @@ class Dispatcher:
         waiting = task.take_waiting()
         if not waiting and not writes:
             return ()
+        await faultpoints.reach("executor.before_commit")
         try:
             seqs = await self._journal.commit(*waiting, *writes, ordered=ordered)
         except ConflictError as error:
@@ -65,7 +66,8 @@ class Dispatcher:
         try:
             toolbox.check(tool)
         except NotSentError as error:
-            raise RetryableError(f"{tool.name} for {task.id} waits: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} waits: {error}", delay_s=delay) from error
         effect = Effect(
             header=task.header(f"effect/{move.token}/{move.epoch}"),
             step=move.token,
@@ -83,6 +85,8 @@ class Dispatcher:
             await self._checkpoint.dispatch(move.key, move.epoch)
             self._noted.add(move.key)
         await faultpoints.reach("executor.before_call")
+        if move.token.endswith(UNDO):
+            await faultpoints.reach("executor.before_undo")
         started = time.perf_counter()
         try:
             output = await toolbox.call(
@@ -101,11 +105,14 @@ class Dispatcher:
             )
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
-            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:
-            self._doubt(task, effect, tool, error)
+            self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
         else:
             await faultpoints.reach("executor.after_call")
+            if move.token.endswith(UNDO):
+                await faultpoints.reach("executor.after_undo")
             await self._keep(
                 task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=_ms(started))
             )
@@ -113,6 +120,7 @@ class Dispatcher:
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
+        await faultpoints.reach("executor.during_recovery")
         if (kept := self._kept(effect)) is not None:
             _count(tool, "kept")
             task.wait_with(_write(task, kept))
@@ -129,7 +137,7 @@ class Dispatcher:
             try:
                 answer = await toolbox.verify(tool, move.call.args, key=effect.key, epoch=effect.epoch)
             except NotSentError as error:
-                raise RetryableError(str(error)) from error
+                raise RetryableError(str(error), delay_s=toolbox.wait_s(tool)) from error
             if answer is None:
                 _count(tool, "verified_absent")
                 await self.dispatch(task, again, toolbox)
@@ -199,9 +207,10 @@ class Dispatcher:
         withdrawn = msgspec.structs.replace(effect, header=header, executor=self._executor, withdrawn=True)
         await self.commit(task, Write(withdrawn, seq))
 
-    def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> NoReturn:
+    def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> NoReturn:
         # Nobody is asked, neither the target nor a person, before the call can take effect no more.
-        delay = None if tool.recovery is Recovery.IDEMPOTENT else _settled_in(effect, tool)
+        if tool.recovery is not Recovery.IDEMPOTENT:
+            delay = _settled_in(effect, tool)
         raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:

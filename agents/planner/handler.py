@@ -96,7 +96,7 @@ class Planner:
         except ToolRefusedError as error:
             raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error
         except (NotSentError, UncertainError) as error:
-            raise RetryableError(f"read {name} ({call.tool}): {error}") from error
+            raise RetryableError(f"read {name} ({call.tool}): {error}", delay_s=toolbox.wait_s(tool)) from error
         return Reading(name=name, call=call, answer=answer)
 
     async def _recall(

@@ -6,7 +6,8 @@ The rule: an outcome counts when its stream delivers it, so what is counted is o
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -18,9 +19,11 @@ from mesh import subjects
 from mesh.bus import Bus, connect
 from mesh.canonical import task_id
 from mesh.journal import Committer, Message, committing
+from mesh.records import Outcome
 from mesh.site import Site
 
 SOURCE = "urn:bench"
+MakeEvent = Callable[[int], tuple[str, Message]]
 _NOTE = "The parcel came on Tuesday, but one of the two mugs is broken. I would like my money back for that one. " * 2
 
 
@@ -32,10 +35,11 @@ class Load:
     committer: Committer
     accepted: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
-    moved: asyncio.Condition = field(default_factory=asyncio.Condition)
     number: int = 0
+    latest: deque[bytes] = field(default_factory=lambda: deque(maxlen=100))
+    _waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
 
-    async def run(self, count: int, in_flight: int, *, kind: str = NOTHING, stalled_s: float = 60.0) -> "Measured":
+    async def run(self, count: int, in_flight: int, make: "MakeEvent", *, stalled_s: float = 60.0) -> "Measured":
         """Publish so many events with at most ``in_flight`` tasks without an outcome; return when all have one.
 
         Raises ``TimeoutError`` when nothing moves for ``stalled_s``.
@@ -45,7 +49,7 @@ class Load:
         tasks: list[str] = []
 
         async def one(number: int) -> None:
-            task, message = event(number, kind)
+            task, message = make(number)
             done = self._waiting[task] = asyncio.get_running_loop().create_future()
             tasks.append(task)
             await self.committer.commit([message])
@@ -62,15 +66,13 @@ class Load:
         seconds = time.perf_counter() - started
         return measured([self.ended[task] - self.accepted[task] for task in tasks], seconds)
 
-    _waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-
-    async def backlog(self, count: int, *, kind: str = NOTHING) -> float:
+    async def backlog(self, count: int, make: "MakeEvent") -> float:
         """Publish so many events whatever comes of them; seconds until the last was durable."""
         started = time.perf_counter()
         slots = asyncio.Semaphore(2048)
 
         async def one(number: int) -> None:
-            task, message = event(number, kind)
+            task, message = make(number)
             await self.committer.commit([message])
             self.accepted[task] = time.perf_counter()
             slots.release()
@@ -82,10 +84,21 @@ class Load:
                 group.create_task(one(self.number))
         return time.perf_counter() - started
 
+    def stage_times(self) -> dict[str, float]:
+        """Milliseconds that each record of a task came after the one before, as the latest outcomes tell: medians."""
+        steps: dict[str, list[float]] = {}
+        for data in self.latest:
+            before = 0.0
+            for time_of in sorted(msgspec.json.decode(data, type=Outcome).times, key=lambda item: item.ms):
+                steps.setdefault(time_of.stage, []).append(time_of.ms - before)
+                before = time_of.ms
+        return {stage: round(statistics.median(found), 2) for stage, found in steps.items()}
+
     async def on_outcome(self, message: Msg) -> None:
         """Take in one outcome."""
         task = message.subject.split(".")[3]
         self.ended[task] = time.perf_counter()
+        self.latest.append(message.data)
         if (done := self._waiting.pop(task, None)) is not None and not done.done():
             done.set_result(None)
 
@@ -107,7 +120,12 @@ def measured(latencies_s: list[float], seconds: float) -> Measured:
     return Measured(len(ordered), len(ordered) / seconds, 1000 * statistics.median(ordered), 1000 * p99)
 
 
-def event(number: int, kind: str = NOTHING) -> tuple[str, Message]:
+def nothing(number: int) -> tuple[str, Message]:
+    """An event whose task has a step that does nothing."""
+    return event(number, NOTHING)
+
+
+def event(number: int, kind: str) -> tuple[str, Message]:
     """The task and the publish of one event; each is of an entity of its own."""
     body = {
         "specversion": "1.0",

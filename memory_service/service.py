@@ -13,6 +13,7 @@ from memory_service import checks, versions
 from memory_service.requests import FactsPage, FactsRequest, HistoryRequest
 from memory_service.store import Change, FactStore
 from memory_service.view import FactView
+from mesh import faultpoints
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, TerminalError
 from mesh.facts import FactEvent, ForgetRequest, RecalledFact, RecallRequest, RememberRequest
@@ -83,7 +84,9 @@ class Memory:
     async def _write(self, scope: str, key: str, change: Change) -> FactEvent:
         try:
             async with asyncio.timeout(self._write_limit_s):
+                await faultpoints.reach("memory.before_commit")
                 stands = await self._store.write(scope, key, change)
+                await faultpoints.reach("memory.before_answer")
                 if stands is None:
                     raise TerminalError(f"no fact {key!r} in scope {scope!r}")
                 await self._view.projection.reached(stands.seq)

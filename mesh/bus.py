@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from mesh import metrics
-from mesh.errors import BusUnavailableError, TerminalError
+from mesh.errors import BusUnavailableError, TerminalError, TooManyResultsError
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +28,8 @@ Reconnected = Callable[[], Awaitable[None]]
 
 _END_OF_BATCH = "204"
 _NOT_FOUND = "404"
+_TOO_MANY = "413"
+_BLANK = " \t\n\r\x0b\x0c"
 _NO_RESPONDERS = "503"
 _DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
 
@@ -224,6 +226,10 @@ class _Replies(_Waiting[list[StoredMessage]]):
             return
         if status in (_END_OF_BATCH, _NOT_FOUND):
             self.done.set_result(self._messages)
+        elif status == _TOO_MANY:
+            self.done.set_exception(
+                TooManyResultsError(f"a direct get of {self._stream} has more results than one answer")
+            )
         elif status:
             self.done.set_exception(BusUnavailableError(f"direct get of {self._stream} answered {headers}"))
         else:
@@ -253,9 +259,9 @@ class _Client(Client):
         headers: dict[str, str] = {}
         for line in raw.decode("utf-8", "replace").split("\r\n"):
             name, colon, value = line.partition(":")
-            name = name.strip()
-            if colon and name.isascii() and len(name.split()) < 2:
-                headers[name] = value.strip()
+            name = name.strip(_BLANK)
+            if colon and name.isascii() and "".join(name.split()) == name:
+                headers[name] = value.strip(_BLANK)
         return headers
 
 

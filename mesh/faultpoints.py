@@ -12,15 +12,18 @@ from pathlib import Path
 VARIABLE = "WORKMESH_FAULTPOINT"
 
 _armed: dict[str, str] = {}
+_reached: dict[str, int] = {}
 
 
 def arm(spec: str | None) -> None:
     """Arm from ``<point>=<action>`` parts joined by commas.
 
     ``kill`` sends SIGKILL to the own process, ``stop`` SIGSTOP; ``hold:<file>`` waits until the file exists. With
-    ``@<file>`` behind it an action runs once: it makes the file first, and is passed over when it is there.
+    ``@<file>`` behind it an action runs once: it writes the time into that file first, and is passed over when it is
+    there. With ``#<n>`` before that it runs from the nth time on that this process reaches the point.
     """
     _armed.clear()
+    _reached.clear()
     for part in filter(None, (spec or "").split(",")):
         point, _, action = part.partition("=")
         _armed[point] = action
@@ -32,11 +35,17 @@ async def reach(point: str) -> None:
     if action is None:
         return
     action, _, once = action.partition("@")
+    action, _, nth = action.partition("#")
+    _reached[point] = _reached.get(point, 0) + 1
+    if nth and _reached[point] < int(nth):
+        return
     if once:
         try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            descriptor = os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             return
+        os.write(descriptor, repr(time.time()).encode())
+        os.close(descriptor)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
-from mesh.errors import BusUnavailableError
+from mesh.errors import TooManyResultsError
 
 # A task has some ten subjects, one with the longest plan some hundred; the server answers with at most 1,024.
 _TASKS_MAX = 32
@@ -57,10 +57,10 @@ class Gatherer:
     async def _answer(self, questions: Sequence[_Question]) -> None:
         try:
             found = await self._bus.last_of_each(subjects.JOURNAL, list({question.flt for question in questions}))
-        except BusUnavailableError:
-            if len(questions) == 1 or not self._bus.is_connected:
+        except TooManyResultsError:
+            if len(questions) == 1:
                 raise
-            for question in questions:  # too much for one answer, perhaps
+            for question in questions:
                 await self._answer([question])
             return
         by_task: dict[str, list[StoredMessage]] = {}

@@ -1,6 +1,6 @@
 """The outbox: results that are not committed yet, in memory, and on local disk where their loss would matter.
 
-The rule: what was kept on disk before it was committed is dropped after, so its effect is never repeated for want of it.
+The rule: what is kept on disk before it is committed is dropped after; no effect is repeated for want of a result.
 """
 
 from collections.abc import Sequence

@@ -156,6 +156,7 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
         committer = await stack.enter_async_context(committing(bus, batch_max=settings.runtime.batch_max))
         folder = settings.state_dir / "state" / (settings.role_instance or role)
         local = await stack.enter_async_context(checkpoint(folder / "checkpoint.db"))
+        await faultpoints.reach(f"{role}.opening")
         await replay_outbox(local, committer)
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
         watcher = await stack.enter_async_context(TrustWatcher(bucket, settings.root_key()))

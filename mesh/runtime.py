@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from mesh import records, subjects
+from mesh import faultpoints, records, subjects
 from mesh.bus import StoredMessage
 from mesh.clock import now
 from mesh.errors import ConflictError, RetryableError, TerminalError
@@ -137,6 +137,7 @@ class Stage:
         if not running:
             return
         log.info("draining", stage=self.name, in_flight=len(running))
+        await faultpoints.reach(f"{self.name}.while_draining")
         _, late = await asyncio.wait(running, timeout=self._limits.drain_timeout_s)
         for task in late:
             log.warning("drain_timed_out", stage=self.name, task=task.get_name())
@@ -208,6 +209,7 @@ class Stage:
         async def run(work: Work) -> Outputs:
             outputs = await handler(work)
             if outputs:
+                await faultpoints.reach(f"{self.name}.before_commit")
                 await self._commit([message_of(item) if isinstance(item, Write) else item for item in outputs])
             return outputs
 

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 
-from mesh import subjects
+from mesh import faultpoints, subjects
 from mesh.bus import Bus
 from mesh.errors import BusUnavailableError, WorkmeshError
 
@@ -62,17 +62,22 @@ async def serving(bus: Bus, service: str, verbs: Mapping[str, tuple[type, Verb]]
                 slots.release()
 
         subscription = await bus.client.subscribe(subjects.service(service, "*"), queue=service, cb=on_request)
-        await bus.settle()
+        try:
+            await bus.settle()
+        except BusUnavailableError as error:  # the client subscribes again once it is connected
+            log.warning("service_not_yet_reachable", service=service, error=str(error))
         try:
             yield
+            await faultpoints.reach(f"{service}.while_stopping")
         finally:
             if bus.is_connected:
                 await subscription.unsubscribe()
 
 
 async def _answer_one(bus: Bus, message: Msg, verbs: Mapping[str, tuple[type, Verb]]) -> None:
-    name = message.subject.rpartition(".")[2]
+    _, service, name = message.subject.split(".")
     try:
+        await faultpoints.reach(f"{service}.on_request")
         if name not in verbs:
             raise ServiceError(f"no verb {name!r}; there are {', '.join(sorted(verbs))}")
         model, function = verbs[name]

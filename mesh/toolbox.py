@@ -44,6 +44,13 @@ class Toolbox:
         breaker.check()
         breaker.released()
 
+    def wait_s(self, tool: Tool) -> float | None:
+        """In how many seconds the breaker of the tool's target may let a call pass; ``None`` while it is closed.
+
+        Who waits for the target comes again then: backing off on its own, it would come long after the target is back.
+        """
+        return self._breakers[tool.target].wait_s()
+
     async def call(self, tool: Tool, args: Json, *, key: str, epoch: int, call_by: float, trace: str = "") -> Json:
         """The tool's answer as JSON.
 

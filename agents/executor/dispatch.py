@@ -5,13 +5,14 @@ The rule: between the effect record and the result there is exactly one call in 
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import msgspec
 import structlog
 
-from agents.executor.protocol import Dispatch, Recover
+from agents.executor.protocol import UNDO, Dispatch, Recover
 from agents.executor.task import Task
-from mesh import faultpoints, metrics, subjects
+from mesh import faultpoints, metrics, plans, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
@@ -37,20 +38,22 @@ class Dispatcher:
         self._executor = executor
         self._noted: set[str] = set()
 
-    async def commit(self, task: Task, *writes: Write) -> tuple[int, ...]:
-        """Commit the results that wait, and these writes behind them, together; the sequences of ``writes``.
+    async def commit(self, task: Task, *writes: Write, ordered: bool = True) -> tuple[int, ...]:
+        """Commit the results that wait, and these writes behind them; the sequences of ``writes``.
 
-        Raises ``NotYetError`` when another executor was faster: the task comes again, with what that one wrote.
+        ``ordered``: a crash may leave the first ones alone, and whoever comes next goes on from there. Raises
+        ``NotYetError`` when another executor was faster: the task comes again, with what that one wrote.
         """
         waiting = task.take_waiting()
         if not waiting and not writes:
             return ()
+        await faultpoints.reach("executor.before_commit")
         try:
-            seqs = await self._journal.commit(*waiting, *writes, ordered=True)
+            seqs = await self._journal.commit(*waiting, *writes, ordered=ordered)
         except ConflictError as error:
             log.info("another_executor_was_faster", task_id=task.id, subject=error.subject)
             raise NotYetError(f"another executor works on task {task.id}: {error}", delay_s=1.0) from error
-        self._outbox.committed([write.record for write in waiting])
+        self._outbox.committed([write.record for write in waiting if isinstance(write.record, Result)])
         for write in waiting:
             if isinstance(write.record, Result) and (write.record.recovered or write.record.key in self._noted):
                 self._noted.discard(write.record.key)
@@ -63,7 +66,8 @@ class Dispatcher:
         try:
             toolbox.check(tool)
         except NotSentError as error:
-            raise RetryableError(f"{tool.name} for {task.id} waits: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} waits: {error}", delay_s=delay) from error
         effect = Effect(
             header=task.header(f"effect/{move.token}/{move.epoch}"),
             step=move.token,
@@ -81,6 +85,8 @@ class Dispatcher:
             await self._checkpoint.dispatch(move.key, move.epoch)
             self._noted.add(move.key)
         await faultpoints.reach("executor.before_call")
+        if move.token.endswith(UNDO):
+            await faultpoints.reach("executor.before_undo")
         started = time.perf_counter()
         try:
             output = await toolbox.call(
@@ -99,11 +105,14 @@ class Dispatcher:
             )
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
-            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}") from error
+            delay = toolbox.wait_s(tool)
+            raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:
-            await self._doubt(task, effect, tool, error)
+            self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
         else:
             await faultpoints.reach("executor.after_call")
+            if move.token.endswith(UNDO):
+                await faultpoints.reach("executor.after_undo")
             await self._keep(
                 task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=_ms(started))
             )
@@ -111,6 +120,7 @@ class Dispatcher:
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
+        await faultpoints.reach("executor.during_recovery")
         if (kept := self._kept(effect)) is not None:
             _count(tool, "kept")
             task.wait_with(_write(task, kept))
@@ -127,7 +137,7 @@ class Dispatcher:
             try:
                 answer = await toolbox.verify(tool, move.call.args, key=effect.key, epoch=effect.epoch)
             except NotSentError as error:
-                raise RetryableError(str(error)) from error
+                raise RetryableError(str(error), delay_s=toolbox.wait_s(tool)) from error
             if answer is None:
                 _count(tool, "verified_absent")
                 await self.dispatch(task, again, toolbox)
@@ -138,7 +148,37 @@ class Dispatcher:
                 )
         else:
             self._wait_settled(effect, tool)
-            await self._ask_person(task, effect, "the executor died after it dispatched the call")
+            await self._ask_person(task, effect, "no answer to the call came, or it was lost with its executor")
+
+    def close_failures(self, task: Task) -> None:
+        """Have the effects of steps that failed for good closed with what follows.
+
+        Who acts on a failure must hold the place of the effect behind it: an executor that took this one for dead may
+        be dispatching the next epoch.
+        """
+        for action in task.actions().by_token.values():
+            if action.effect is not None and action.ended(ResultStatus.FAILED) and not action.effect.closed:
+                header = task.header(f"closed/{action.effect.step}/{action.effect.epoch}")
+                closed = msgspec.structs.replace(action.effect, header=header, closed=True)
+                task.wait_with(Write(closed, action.effect_seq))
+
+    def closed_beforehand(self, task: Task) -> tuple[Write, ...]:
+        """What takes the place of the task's first effect, for a task that is never to have one."""
+        if not task.plan.steps or plans.faults(task.plan):
+            return ()  # no executor can have found such a plan in order
+        step = task.plan.steps[0]
+        effect = Effect(
+            header=task.header(f"closed/{step.id}/0"),
+            step=step.id,
+            tool=step.call.tool,
+            key=step.effect_key,
+            epoch=0,
+            executor=self._executor,
+            call_by=now(),
+            permit="",
+            closed=True,
+        )
+        return (Write(effect),)
 
     def _kept(self, effect: Effect) -> Result | None:
         """The result of this very dispatch, if this executor has it and could not commit it yet."""
@@ -167,11 +207,10 @@ class Dispatcher:
         withdrawn = msgspec.structs.replace(effect, header=header, executor=self._executor, withdrawn=True)
         await self.commit(task, Write(withdrawn, seq))
 
-    async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError) -> None:
-        if tool.recovery is Recovery.MANUAL:
-            await self._ask_person(task, effect, str(error))
-            return
-        delay = _settled_in(effect, tool) if tool.recovery is Recovery.VERIFIABLE else None
+    def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> NoReturn:
+        # Nobody is asked, neither the target nor a person, before the call can take effect no more.
+        if tool.recovery is not Recovery.IDEMPOTENT:
+            delay = _settled_in(effect, tool)
         raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:

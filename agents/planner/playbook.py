@@ -6,12 +6,12 @@ The rule: a playbook that names an unknown tool, argument or step is refused at 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import cel
 import msgspec
 import yaml
 
+from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
 from mesh.tools import Tool
@@ -78,43 +78,6 @@ class PlaybookSource(_Part, frozen=True, kw_only=True):
     rationale: str = '""'
 
 
-class ExpressionError(Exception):
-    """An expression could not be evaluated on these values; the message names it."""
-
-
-class Expression:
-    """A compiled CEL expression."""
-
-    def __init__(self, text: str, place: str) -> None:
-        self.text = text
-        self._place = place
-        try:
-            self._program = cel.compile(text)
-        except Exception as error:
-            raise SettingsError(f"{place}: {text!r} is no CEL expression: {error}") from error
-
-    def value(self, variables: Mapping[str, Any]) -> Any:
-        """Its value as plain Python; raises ``ExpressionError``."""
-        try:
-            return self._program.execute(dict(variables))
-        except Exception as error:
-            raise ExpressionError(f"{self._place}: {self.text!r}: {error}") from error
-
-    def holds(self, variables: Mapping[str, Any]) -> bool:
-        """Whether the condition holds; anything but a boolean is an ``ExpressionError``."""
-        value = self.value(variables)
-        if not isinstance(value, bool):
-            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not true or false")
-        return value
-
-    def text_value(self, variables: Mapping[str, Any]) -> str:
-        """Its value, which must be a string."""
-        value = self.value(variables)
-        if not isinstance(value, str):
-            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not a string")
-        return value
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """A tool with the expressions of its arguments."""
@@ -122,7 +85,7 @@ class Invocation:
     tool: str
     args: Mapping[str, Expression]
 
-    def arguments(self, variables: Mapping[str, Any]) -> msgspec.Raw:
+    def arguments(self, variables: Variables) -> msgspec.Raw:
         """The arguments as JSON."""
         return msgspec.Raw(msgspec.json.encode({name: each.value(variables) for name, each in self.args.items()}))
 
@@ -230,6 +193,6 @@ def _check_steps(source: PlaybookSource, file: str) -> None:
         seen.add(step.id)
 
 
-def choose(playbooks: Iterable[Playbook], event_type: str, variables: Mapping[str, Any]) -> Playbook | None:
+def choose(playbooks: Iterable[Playbook], event_type: str, variables: Variables) -> Playbook | None:
     """The first playbook for this event type whose condition holds, or ``None``."""
     return next((book for book in playbooks if event_type in book.events and book.when.holds(variables)), None)

@@ -1,5 +1,7 @@
 """The bench pack: one step a task, which does nothing or posts to a target; seen only where a bench asks for it."""
 
+import importlib
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ FOLDER = Path(__file__).parent
 INSTALLED = FOLDER / "installed"
 NOTHING, POST = "bench.nothing.requested", "bench.post.requested"
 TARGET = "target"
+POLICIES = 200
 
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _AMOUNT = 100
@@ -101,6 +104,13 @@ async def connect(options: BenchOptions) -> AsyncIterator[Mapping[str, Any]]:
 async def facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:
     """Facts that need no system."""
     return Sheet(facts=msgspec.Raw(b'{"blocked":false}'), amount=_AMOUNT)
+
+
+def install() -> None:
+    """Make the bench pack an installed one in this process."""
+    if str(INSTALLED) not in sys.path:
+        sys.path.insert(0, str(INSTALLED))
+        importlib.invalidate_caches()
 
 
 pack = Pack(

@@ -51,6 +51,40 @@ def test_one_success_starts_the_count_anew() -> None:
         made.succeeded()
 
 
+def test_it_tells_when_a_call_is_worth_another_look() -> None:
+    clock = Clock()
+    assert breaker(clock).wait_s() is None
+    made = opened(clock)
+    assert made.wait_s() == PAUSE_S
+    clock.time += 0.75 * PAUSE_S
+    assert made.wait_s() == PAUSE_S / 4
+    clock.time += PAUSE_S
+    made.check()
+    assert made.wait_s() == PAUSE_S / 4  # one tries now: it may be over at any moment
+    made.succeeded()
+    assert made.wait_s() is None
+
+
+def test_pauses_grow_while_the_target_stays_away_and_begin_anew_when_it_is_back() -> None:
+    clock = Clock()
+    made = Breaker("shop", threshold=1, pause_s=1.0, pause_max_s=5.0, clock=clock)
+    made.failed()
+    pauses = []
+    for _ in range(9):
+        wait = made.wait_s()
+        assert wait is not None
+        pauses.append(wait)
+        clock.time += wait
+        made.check()
+        made.failed()
+    assert pauses == [1, 1, 1, 1, 1, 2, 4, 5, 5]
+    clock.time += 5
+    made.check()
+    made.succeeded()
+    made.failed()
+    assert made.wait_s() == 1
+
+
 def test_after_the_pause_one_call_at_a_time_may_try() -> None:
     clock = Clock()
     made = opened(clock)

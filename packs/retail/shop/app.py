@@ -59,6 +59,7 @@ class Shop:
         self._store = store
         self._may_be_faulty = faults is not None
         self._faults = faults or FaultInjector(Faults())
+        store.before_commit = partial(self._faults.reached, "crash_before_commit")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shop-store")
 
     def application(self) -> Starlette:
@@ -147,6 +148,7 @@ class Shop:
         return key, Terms(deadline=until, honour_keys=honour, refuse_kinds=faults.refuse_kinds)
 
     async def _commit(self, work: Callable[[], Answer]) -> Response:
+        self._faults.reached("crash_on_request")
         if self._faults.fails_before():
             return _json(Refusal(error="fault", detail="failed before anything was done"), 500)
         if delay_ms := self._faults.current.delay_ms:
@@ -159,7 +161,7 @@ class Shop:
     def _committed(self, work: Callable[[], Answer]) -> Answer:
         answer = work()
         if not answer.replayed:
-            self._faults.committed()
+            self._faults.reached("crash_after_commit")
         return answer
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,12 +5,15 @@ The one rule: without a setting, nothing here changes what the shop does.
 
 import os
 import random
+import signal
 import threading
 from typing import Annotated, Literal
 
 import msgspec
 
 Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Crash = Literal["crash_on_request", "crash_before_commit", "crash_after_commit"]
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +21,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `keys`: "ignore" applies a repeated Idempotency-Key again. `delay_ms`: wait before the transaction. `error_rate`:
     share of changes answered 500 before anything. `error_after_rate`: share answered 500 after the commit.
-    `crash_after_commit`: the process dies after the commit of the Nth applied change from now, 0 for never.
+    `crash_on_request`, `crash_before_commit`, `crash_after_commit`: the process dies (SIGKILL) when the Nth change
+    from now is received, about to be committed, or committed; 0 for never. `freeze`: it stops (SIGSTOP) instead.
     `refuse_kinds`: kinds answered 409. `seed`: what the rates are drawn from.
     """
 
@@ -26,7 +30,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
     error_rate: Rate = 0.0
     error_after_rate: Rate = 0.0
-    crash_after_commit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    crash_on_request: Count = 0
+    crash_before_commit: Count = 0
+    crash_after_commit: Count = 0
+    freeze: bool = False
     refuse_kinds: tuple[str, ...] = ()
     seed: int = 0
 
@@ -44,13 +51,12 @@ class FaultInjector:
             self._faults = faults
             self._before = random.Random(f"before {faults.seed}")
             self._after = random.Random(f"after {faults.seed}")
-            self._commits_left = faults.crash_after_commit
 
     @property
     def current(self) -> Faults:
-        """The faults in force, `crash_after_commit` counted down."""
+        """The faults in force, the crashes counted down."""
         with self._lock:
-            return msgspec.structs.replace(self._faults, crash_after_commit=self._commits_left)
+            return self._faults
 
     def fails_before(self) -> bool:
         """Draw whether this change fails before anything is done."""
@@ -60,10 +66,12 @@ class FaultInjector:
         """Draw whether this change fails after its commit."""
         return self._after.random() < self._faults.error_after_rate
 
-    def committed(self) -> None:
-        """Count one applied change, and end the process at once when its time has come."""
+    def reached(self, crash: Crash) -> None:
+        """Count one change at this point, and end or stop the process at once when its time has come."""
         with self._lock:
-            self._commits_left -= self._commits_left > 0
-            crash = self._faults.crash_after_commit > 0 and self._commits_left == 0
-        if crash:
-            os._exit(1)
+            left = getattr(self._faults, crash)
+            if left == 0:
+                return
+            self._faults = msgspec.structs.replace(self._faults, **{crash: left - 1})
+        if left == 1:
+            os.kill(os.getpid(), signal.SIGSTOP if self._faults.freeze else signal.SIGKILL)

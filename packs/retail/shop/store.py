@@ -63,6 +63,7 @@ class Store:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(SCHEMA)
+        self.before_commit: Callable[[], None] = lambda: None  # called within the transaction of a change
 
     def __enter__(self) -> Self:
         return self
@@ -151,6 +152,7 @@ class Store:
             answer = self._write(key, digest, work())
             if terms.deadline is not None and time.time() > terms.deadline:
                 raise DeadlinePassed(key)
+            self.before_commit()
         return answer
 
     def _by(self, request: ChangeRequest) -> _Change:

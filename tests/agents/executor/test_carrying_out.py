@@ -205,8 +205,10 @@ async def test_an_open_breaker_is_waited_for_and_what_is_done_is_on_record(world
         breaker: Breaker = found.toolbox._breakers["note"]
         for _ in range(5):
             breaker.failed()
-        with pytest.raises(RetryableError, match="circuit breaker of note is open"):
+        with pytest.raises(RetryableError, match="circuit breaker of note is open") as refused:
             await found.executor.act(found.work)
+        # Not by its own back-off, which doubles while it waits: it comes again when the breaker lets a call pass.
+        assert refused.value.delay_s is not None and 0.5 < refused.value.delay_s <= 1.0
         assert await status(found, "pay") is ResultStatus.SUCCEEDED
         breaker.succeeded()
         await found.executor.act(found.work)

@@ -1,7 +1,9 @@
 """What a client of the shop may rely on: keys, deadlines, undo, the log, and a shop that dies."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from packs.retail.sample.generate import FOLDER as SAMPLE
@@ -174,11 +177,37 @@ def test_a_crash_after_the_commit_keeps_the_change_and_its_answer(start_shop: St
         assert _post(shop, "a", _cancel(one)).status_code == 200
         with pytest.raises(httpx2.TransportError):
             _post(shop, "b", _cancel(other))
-    assert dying.wait() == 1
+    assert dying.wait() == -signal.SIGKILL
     with httpx2.Client(base_url=start_shop().url, trust_env=False) as shop:
         assert shop.get("/changes/b").json()["order_id"] == other["order_id"]
         assert _post(shop, "b", _cancel(other)).json()["replayed"] is True
         assert _keys(shop) == ["a", "b"]
+
+
+@pytest.mark.parametrize("point", ["crash_on_request", "crash_before_commit"])
+def test_a_crash_before_the_commit_leaves_nothing_of_the_change(start_shop: StartShop, point: str) -> None:
+    dying = start_shop(faults=msgspec.convert({point: 2}, Faults))
+    with httpx2.Client(base_url=dying.url, trust_env=False) as shop:
+        one, other = _pending(shop)[:2]
+        assert _post(shop, "a", _cancel(one)).status_code == 200
+        with pytest.raises(httpx2.TransportError):
+            _post(shop, "b", _cancel(other))
+    assert dying.wait() == -signal.SIGKILL
+    with httpx2.Client(base_url=start_shop().url, trust_env=False) as shop:
+        assert _keys(shop) == ["a"]
+        assert _post(shop, "b", _cancel(other)).json()["replayed"] is False
+
+
+def test_a_frozen_shop_answers_when_it_is_let_go_on(start_shop: StartShop) -> None:
+    frozen = start_shop(faults=Faults(crash_before_commit=1, freeze=True))
+    with httpx2.Client(base_url=frozen.url, trust_env=False) as shop, ThreadPoolExecutor() as pool:
+        answer = pool.submit(_post, shop, "a", _cancel(_pending(shop)[0]))
+        while Path(f"/proc/{frozen.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        assert not answer.done()
+        os.kill(frozen.pid, signal.SIGCONT)
+        assert answer.result().status_code == 200
+        assert _keys(shop) == ["a"]
 
 
 def test_a_stopped_shop_ends_well_and_a_restarted_one_keeps_its_state(start_shop: StartShop) -> None:

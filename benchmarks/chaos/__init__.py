@@ -1,0 +1,1 @@
+"""``workmesh chaos``: every process killed or stopped at every boundary of its work, and what came of the tasks."""

@@ -19,6 +19,5 @@ async def run(settings: Settings) -> None:
         playbooks = {name: load_playbooks(pack.playbooks, tools[name]) for name, pack in process.packs.items()}
         toolboxes = {name: Toolbox(tools[name], systems[name]) for name in process.packs}
         turns = Turns(process.bus, process.journal)
-        await turns.start()
         planner = Planner(process.bus, playbooks, toolboxes, turns)
         await process.run_stage(planner.plan)

@@ -4,7 +4,11 @@ The rule: a task waits until the one before it has an outcome; tasks of other en
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import nats.errors
+import structlog
 from nats.aio.msg import Msg
 
 from mesh import subjects
@@ -13,10 +17,12 @@ from mesh.journal import Journal
 from mesh.records import Context
 from mesh.runtime import NotYetError
 
+log = structlog.get_logger(__name__)
+
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
 _WAIT_HERE_S = 2.0
 # So many may wait that long, half of what a stage does at once by default; the others make room sooner.
-_PATIENT = 32
+_PATIENT = 128
 _WAIT_BRIEFLY_S = 0.2
 # The hint comes with the publish, a moment before the outcome is stored.
 _LOOK_AGAIN_S = 0.01
@@ -28,11 +34,7 @@ class Turns:
     def __init__(self, bus: Bus, journal: Journal) -> None:
         self._bus = bus
         self._journal = journal
-        self._waiting: dict[str, asyncio.Event] = {}
-
-    async def start(self) -> None:
-        """Listen for outcomes, as hints: the journal decides."""
-        await self._bus.client.subscribe(subjects.kind("outcome"), cb=self._on_outcome)
+        self._waiting = 0
 
     async def wait(self, context: Context) -> None:
         """Return when it is this task's turn; raises ``NotYetError`` when that takes long."""
@@ -40,25 +42,45 @@ class Turns:
         if not before:
             return
         subject = subjects.record("outcome", context.header.domain, before, "-")
-        woken = self._waiting.setdefault(before, asyncio.Event())
+        if await self._stands(subject):
+            return
+        woken = asyncio.Event()
+        self._waiting += 1
         try:
-            if await self._stands(subject):
-                return
-            async with asyncio.timeout(_WAIT_HERE_S if len(self._waiting) <= _PATIENT else _WAIT_BRIEFLY_S):
-                await woken.wait()
-                while not await self._stands(subject):  # noqa: ASYNC110 - a bus has no event for `stored`
-                    await asyncio.sleep(_LOOK_AGAIN_S)
+            async with self._hearing(subject, woken):
+                await self._wait_for(subject, woken)
         except TimeoutError:
-            if not await self._stands(subject):
-                raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
+            raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
         finally:
-            if self._waiting.get(before) is woken:
-                del self._waiting[before]
+            self._waiting -= 1
+
+    async def _wait_for(self, subject: str, woken: asyncio.Event) -> None:
+        """Raises ``TimeoutError``. What was stored before we listened is seen by looking once more."""
+        if await self._stands(subject):
+            return
+        async with asyncio.timeout(_WAIT_HERE_S if self._waiting <= _PATIENT else _WAIT_BRIEFLY_S):
+            await woken.wait()
+            while not await self._stands(subject):  # noqa: ASYNC110 - a bus has no event for `stored`
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _stands(self, subject: str) -> bool:
         return await self._journal.record(subject) is not None
 
-    async def _on_outcome(self, message: Msg) -> None:
-        woken = self._waiting.get(message.subject.split(".")[3])
-        if woken is not None:
+    @asynccontextmanager
+    async def _hearing(self, subject: str, woken: asyncio.Event) -> AsyncIterator[None]:
+        """Set ``woken`` when the subject is published to: a hint, since the journal decides."""
+
+        async def wake(message: Msg) -> None:
             woken.set()
+
+        try:
+            hint = await self._bus.client.subscribe(subject, cb=wake)
+        except (nats.errors.Error, OSError) as error:
+            raise NotYetError(f"the bus cannot be listened to: {error or type(error).__name__}") from error
+        try:
+            yield
+        finally:
+            try:
+                await hint.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("hint_kept", subject=subject, error=str(error) or type(error).__name__)

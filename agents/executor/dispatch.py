@@ -4,7 +4,7 @@ The rule: between the effect record and the result there is exactly one call in 
 """
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import structlog
@@ -193,9 +193,12 @@ def _write(task: Task, result: Result) -> Write:
 
 
 def _settled_in(effect: Effect, tool: Tool) -> float:
-    """Seconds until no dispatch of this effect can take effect any more."""
+    """Seconds until no dispatch of this effect can take effect any more; never more than a call can take.
+
+    More is left only by a clock that was set back since.
+    """
     end = effect.call_by + timedelta(seconds=tool.settle_s)
-    return max(0.0, (end - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (end - now()).total_seconds()), tool.timeout_s + tool.settle_s)
 
 
 def _result(

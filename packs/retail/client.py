@@ -3,7 +3,6 @@
 The rule: ``NotSentError`` only where nothing changed, ``ToolRefusedError`` only on the shop's word; else uncertain.
 """
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode
 import httpx2
 import msgspec
 
+from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from packs.retail.arguments import OrderArgs
 from packs.retail.facts import Customer, Document, Item, Lookup, Order, cents
@@ -146,7 +146,7 @@ class Shop:
             raise NotSentError(str(error)) from error
 
     async def _post(self, path: str, body: bytes, key: str, call_by: float, traceparent: str) -> ChangeAnswer:
-        if time.time() >= call_by:
+        if unix() >= call_by:
             raise NotSentError(f"the time to send {key} is over")
         headers = {"content-type": "application/json", "idempotency-key": key, "request-deadline": f"{call_by:.6f}"}
         if traceparent:

@@ -29,6 +29,8 @@ Reconnected = Callable[[], Awaitable[None]]
 _END_OF_BATCH = "204"
 _NOT_FOUND = "404"
 _NO_RESPONDERS = "503"
+# A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
+_PING_S, _PINGS = 1, 3
 _DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
 
 
@@ -288,6 +290,7 @@ async def connect(
 ) -> AsyncIterator[Bus]:
     """Connect and stay connected: reconnects for ever, with the same subscriptions; closes on leaving.
 
+    ``url`` may be several, joined by commas: the servers of one cluster; it goes on with the next when one is away.
     ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
     """
     listener = _Listener()
@@ -295,7 +298,7 @@ async def connect(
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(
-                url,
+                [each.strip() for each in url.split(",")],
                 name=name,
                 error_cb=listener.on_error,
                 disconnected_cb=listener.on_disconnect,
@@ -303,8 +306,8 @@ async def connect(
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
                 connect_timeout=2,
-                ping_interval=10,
-                max_outstanding_pings=2,
+                ping_interval=_PING_S,
+                max_outstanding_pings=_PINGS,
                 pending_size=16 * 1024 * 1024,
                 allow_reconnect=True,
                 **(options or {}),

@@ -25,11 +25,11 @@ def unix() -> float:
 
 def shift(seconds: float, since: Path) -> None:
     """Have this process's clock jump by ``seconds`` as soon as a file exists; for tests only."""
-    global _shift  # noqa: PLW0603 - there is one clock
+    global _shift
     _shift = (seconds, since)
 
 
 def unshift() -> None:
     """Tell the true time again."""
-    global _shift  # noqa: PLW0603
+    global _shift
     _shift = None

@@ -65,6 +65,7 @@ class Cell:
     column: str
     fault: str
     run: Callable[[Bench], Awaitable[Verdict]]
+    limit_s: float = 120.0
 
     @property
     def name(self) -> str:
@@ -84,6 +85,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
     recovery_s: float | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property

@@ -63,7 +63,9 @@ class _Progress:
         recovery = "-" if result.recovery_s is None else f"{result.recovery_s:.2f} s"
         says = "ok" if result.passed else "FAILED: " + "; ".join(result.problems)[:400]
         numbers = f"{result.tasks} tasks, {result.lost} lost, {result.duplicates} duplicates, recovery {recovery}"
-        click.echo(f"{self._done}/{self._total} {result.name} ({result.seconds:.1f} s): {numbers}: {says}", err=True)
+        told = "".join(f"; {note}" for note in result.notes)
+        line = f"{self._done}/{self._total} {result.name} ({result.seconds:.1f} s): {numbers}: {says}{told}"
+        click.echo(line, err=True)
 
 
 @contextmanager

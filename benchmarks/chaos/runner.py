@@ -19,7 +19,6 @@ from mesh.errors import WorkmeshError
 
 log = structlog.get_logger(__name__)
 
-CELL_S = 120.0
 STORM_S = 300.0
 
 Progress = Callable[[Result], None]
@@ -51,7 +50,7 @@ async def run_cell(cell: Cell, bench: Bench) -> Result:
     result = Result(group=cell.group, row=cell.row, column=cell.column, fault=cell.fault)
     bench.folder.mkdir(parents=True, exist_ok=True)
     try:
-        async with asyncio.timeout(CELL_S if cell.fault != KILLS else STORM_S):
+        async with asyncio.timeout(cell.limit_s if cell.fault != KILLS else STORM_S):
             verdict = await cell.run(bench)
     except NotHitError as error:
         result = replace(result, problems=(f"not tested: {error}",))
@@ -65,6 +64,7 @@ async def run_cell(cell: Cell, bench: Bench) -> Result:
             duplicates=verdict.duplicates,
             recovery_s=None if verdict.recovery_s is None else round(verdict.recovery_s, 3),
             problems=verdict.problems,
+            notes=verdict.notes,
         )
     return replace(result, seconds=round(time.monotonic() - started, 2))
 

@@ -5,6 +5,7 @@ The rule: only what was accepted while the cell ran counts, and all of it.
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -60,8 +61,8 @@ class Trial:
         self._draw = draw
         self._load = load
         self._name = f"{name}-{next(ground.numbers)}"
-        self._made: dict[str, Made] = {}
-        self._published = 0
+        self._made: dict[bytes, Made] = {}
+        self._published: set[bytes] = set()
         self._batches = 0
         self._events = self._journal = self._quarantine = self._applied = 0
         self._facts: dict[str, tuple[datetime, datetime] | None] = {}
@@ -84,11 +85,19 @@ class Trial:
 
     async def publish(self, count: int, sagas: int = 0) -> None:
         """Publish events and return when all are on disk."""
+        await self.send(self.make(count, sagas))
+
+    def make(self, count: int, sagas: int = 0) -> list[Made]:
+        """Events that nobody has published yet."""
         self._batches += 1
-        made = list(self.ground.orders.make(f"{self._name}-{self._batches}", self._draw, count, sagas))
-        self._made |= {event.task_id: event for event in made}
-        async for _ in publish_lines(self.ground.committer, [event.line for event in made]):
-            self._published += 1
+        return list(self.ground.orders.make(f"{self._name}-{self._batches}", self._draw, count, sagas))
+
+    async def send(self, made: Sequence[Made], *, in_flight: int = 256) -> None:
+        """Publish these, in this order, and return when all are on disk; one that is there twice counts once."""
+        self._made |= {event.line: event for event in made}
+        lines = [event.line for event in made]
+        async for item in publish_lines(self.ground.committer, lines, in_flight=in_flight):
+            self._published.add(lines[item.line])
 
     def remember(self, count: int) -> None:
         """Have memory asked to remember facts, each again and again until it says that it did."""
@@ -147,7 +156,7 @@ class Trial:
         aside = await _read(bus, subjects.QUARANTINE, self._quarantine)
         found = [msgspec.json.decode(item.data, type=quarantine.Quarantined) for item in aside]
         return Evidence(
-            published=self._published,
+            published=len(self._published),
             accepted=[self._accepted(message) for message in await _read(bus, subjects.EVENTS, self._events)],
             records=[_seen(message) for message in journal if message.subject.startswith("task.")],
             applied=[entry.key for entry in (await self.ground.applied())[self._applied :]],
@@ -159,6 +168,10 @@ class Trial:
             fault_at=self.fault_at,
             last_kind=self._load.last_kind,
         )
+
+    async def journal(self) -> list[StoredMessage]:
+        """The records of tasks since the trial began."""
+        return await _read(self.ground.bus, subjects.JOURNAL, self._journal, "task.>")
 
     async def _is_settled(self) -> bool:
         await asyncio.sleep(_POLL_S)
@@ -173,7 +186,7 @@ class Trial:
 
     def _accepted(self, message: StoredMessage) -> Accepted:
         head = msgspec.json.decode(message.data, type=_Head)
-        made = next((made for made in self._made.values() if made.line == message.data), None)
+        made = self._made.get(message.data)
         if made is None:
             raise WorkmeshError(f"event {head.id!r} of {head.source!r} is none that this cell published")
         return Accepted(made.task_id, made.entity, datetime.fromisoformat(message.time), made.ending)

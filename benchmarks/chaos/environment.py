@@ -6,15 +6,16 @@ The rule: each says in numbers that its fault was there, and fails when it was n
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.chaos import clocks, deliveries, disks, network
+from benchmarks.chaos import clocks, deliveries, disks, network, quorum
 from benchmarks.chaos.cell import Cell
+from mesh import subjects
 
 ENVIRONMENT = "environment"
 
 
 def environment() -> list[Cell]:
     """All of them."""
-    return [*_network(), *_deliveries(), *_clocks(), *_disks()]
+    return [*_network(), *_deliveries(), *_clocks(), *_disks(), *_quorum()]
 
 
 def _network() -> Iterator[Cell]:
@@ -37,3 +38,10 @@ def _clocks() -> Iterator[Cell]:
 def _disks() -> Iterator[Cell]:
     for row, run in (("slow disk", disks.slow), ("full disk", disks.full), ("full journal", disks.stream_full)):
         yield Cell(ENVIRONMENT, row, "the bus", "", run)
+
+
+def _quorum() -> Iterator[Cell]:
+    for stream in (subjects.JOURNAL, subjects.EVENTS):
+        run = partial(quorum.leader_killed, stream=stream)
+        yield Cell(ENVIRONMENT, f"cluster: leader of {stream} killed", "the bus", "", run, limit_s=180)
+    yield Cell(ENVIRONMENT, "cluster: majority away for 5 s", "the bus", "", quorum.majority_lost, limit_s=180)

@@ -55,6 +55,8 @@ PLAIN = Load()
 class Trial:
     """Made on an idle site; everything since then is this cell's."""
 
+    settle_s = SETTLE_S
+
     def __init__(self, ground: Ground, name: str, draw: random.Random, load: Load) -> None:
         self.ground = ground
         self.fault_at: datetime | None = None
@@ -131,7 +133,9 @@ class Trial:
         """Wait until all that was published came to its end, or nothing moves any more; the verdict."""
         problems: list[str] = []
         try:
-            await until(self._is_settled, SETTLE_S, "every task has its outcome and lesson, all consumers are idle")
+            await until(
+                self._is_settled, self.settle_s, "every task has its outcome and lesson, all consumers are idle"
+            )
         except TimeoutError as error:
             problems.append(f"stuck: {error}")
         for task in self._remembering:

@@ -9,8 +9,7 @@ from datetime import datetime
 from benchmarks.chaos.cell import Bench, NotHitError
 from benchmarks.chaos.evidence import Evidence, Verdict
 from benchmarks.chaos.site import SiteSpec
-from benchmarks.chaos.trial import Load, Trial
-from mesh import records
+from benchmarks.chaos.trial import Load, Trial, record_in
 from mesh.bus import StoredMessage
 from mesh.clock import now
 from mesh.faultpoints import VARIABLE
@@ -65,6 +64,9 @@ async def jump(bench: Bench, role: str, seconds: int) -> Verdict:
 
 def _is_off(message: StoredMessage, role: str, seconds: int) -> bool:
     """Whether this is the role's record, written by a clock that is so far from the bus's."""
-    head = records.decode(message.data).header
+    record = record_in(message)
+    if record is None:
+        return False
+    head = record.header
     off = (head.at - datetime.fromisoformat(message.time)).total_seconds()
     return head.writer.startswith(f"{role}/") and abs(off - seconds) < _NEAR_S

@@ -6,7 +6,7 @@ The rule: each says in numbers that its fault was there, and fails when it was n
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.chaos import clocks, deliveries, disks, network, quorum
+from benchmarks.chaos import clocks, deliveries, disks, network, overload, poison, quorum
 from benchmarks.chaos.cell import Cell
 from mesh import subjects
 
@@ -15,7 +15,7 @@ ENVIRONMENT = "environment"
 
 def environment() -> list[Cell]:
     """All of them."""
-    return [*_network(), *_deliveries(), *_clocks(), *_disks(), *_quorum()]
+    return [*_network(), *_deliveries(), *_clocks(), *_disks(), *_quorum(), *_load()]
 
 
 def _network() -> Iterator[Cell]:
@@ -45,3 +45,8 @@ def _quorum() -> Iterator[Cell]:
         run = partial(quorum.leader_killed, stream=stream)
         yield Cell(ENVIRONMENT, f"cluster: leader of {stream} killed", "the bus", "", run, limit_s=180)
     yield Cell(ENVIRONMENT, "cluster: majority away for 5 s", "the bus", "", quorum.majority_lost, limit_s=180)
+
+
+def _load() -> Iterator[Cell]:
+    yield Cell(ENVIRONMENT, "ten times the load", "all stages", "", overload.overload, limit_s=300)
+    yield Cell(ENVIRONMENT, "poison", "all stages", "", poison.poison)

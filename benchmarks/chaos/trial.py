@@ -94,11 +94,11 @@ class Trial:
         self._batches += 1
         return list(self.ground.orders.make(f"{self._name}-{self._batches}", self._draw, count, sagas))
 
-    async def send(self, made: Sequence[Made], *, in_flight: int = 256) -> None:
-        """Publish these, in this order, and return when all are on disk; one that is there twice counts once."""
+    async def send(self, made: Sequence[Made], *, per_s: float = 0.0) -> None:
+        """Publish these in order, at this rate; return when all are on disk. One that is there twice counts once."""
         self._made |= {event.line: event for event in made}
         lines = [event.line for event in made]
-        async for item in publish_lines(self.ground.committer, lines, in_flight=in_flight):
+        async for item in publish_lines(self.ground.committer, lines, per_s=per_s):
             self._published.add(lines[item.line])
 
     def remember(self, count: int) -> None:
@@ -150,18 +150,17 @@ class Trial:
         """What streams, shop, outbox and memory say now."""
         bus = self.ground.bus
         journal = await _read(bus, subjects.JOURNAL, self._journal)
-        decisions = [records.decode(message.data) for message in journal if ".decision." in message.subject]
+        decisions = [record_in(message) for message in journal if ".decision." in message.subject]
         asked = {
             item.header.task_id: item
             for item in decisions
             if isinstance(item, Decision) and item.phase is Phase.PROPOSE and item.verdict is Says.NEEDS_APPROVAL
         }
         given = {i.header.task_id for i in decisions if isinstance(i, Decision) and i.phase is Phase.EXECUTE}
-        aside = await _read(bus, subjects.QUARANTINE, self._quarantine)
-        found = [msgspec.json.decode(item.data, type=quarantine.Quarantined) for item in aside]
+        found = await self.set_aside()
         return Evidence(
             published=len(self._published),
-            accepted=[self._accepted(message) for message in await _read(bus, subjects.EVENTS, self._events)],
+            accepted=[item for message in await self.events() if (item := self.accepted(message))],
             records=[_seen(message) for message in journal if message.subject.startswith("task.")],
             applied=[entry.key for entry in (await self.ground.applied())[self._applied :]],
             letters=self.ground.letters(),
@@ -182,13 +181,29 @@ class Trial:
         if not all(task.done() for task in self._remembering):
             return False
         try:
+            if not await self.ground.idle():
+                return False
             journal = await _read(self.ground.bus, subjects.JOURNAL, self._journal, subjects.kind("lesson"))
             done = {message.subject.split(".")[3] for message in journal}
-            return len(done) >= len(self._made) and await self.ground.idle()
+            return len(done) >= len(self._made)
         except BusUnavailableError:
             return False
 
-    def _accepted(self, message: StoredMessage) -> Accepted:
+    async def events(self) -> list[StoredMessage]:
+        """What is in ``EVENTS`` since the trial began."""
+        return await _read(self.ground.bus, subjects.EVENTS, self._events)
+
+    async def set_aside(self) -> list[quarantine.Quarantined]:
+        """What is in quarantine since the trial began."""
+        found = await _read(self.ground.bus, subjects.QUARANTINE, self._quarantine)
+        return [quarantine.decode(message) for message in found]
+
+    def is_own(self, message: StoredMessage) -> bool:
+        """Whether this trial published the event in a message."""
+        return message.data in self._made
+
+    def accepted(self, message: StoredMessage) -> Accepted | None:
+        """The event in a message as evidence; ``None`` for one that does not count."""
         head = msgspec.json.decode(message.data, type=_Head)
         made = self._made.get(message.data)
         if made is None:
@@ -219,9 +234,17 @@ def _seen(message: StoredMessage) -> Seen:
     kind, _, task = message.subject.split(".")[1:4]
     status = None
     if kind == "outcome":
-        record = records.decode(message.data)
+        record = record_in(message)
         status = record.status if isinstance(record, Outcome) else None
     return Seen(kind, task, datetime.fromisoformat(message.time).astimezone(UTC), status)
+
+
+def record_in(message: StoredMessage) -> records.AnyRecord | None:
+    """The record in a message of the journal, or ``None`` when it is none."""
+    try:
+        return records.decode(message.data)
+    except ValueError:
+        return None
 
 
 async def _read(bus: Bus, stream: str, after: int, subject: str = ">") -> list[StoredMessage]:

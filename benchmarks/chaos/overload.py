@@ -6,6 +6,7 @@ The rule: the rate that the site sustains is measured first, on this machine and
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.chaos.cell import Bench, NotHitError
@@ -59,14 +60,15 @@ async def overload(bench: Bench) -> Verdict:
 
 
 async def _sustained(bench: Bench, ground: Ground) -> float:
-    """Tasks a second with as much to do as the site can."""
+    """Tasks a second with more to do than the site can, from the first event to the last outcome."""
     trial = await Trial.begin(ground, f"{bench.folder.name}-probe", bench.draw, Load())
-    started = time.monotonic()
     await trial.publish(_PROBE)
     verdict = await trial.settle()
     if verdict.problems:
         raise NotHitError(f"the site does not work before the overload: {verdict.problems[0]}")
-    return _PROBE / (time.monotonic() - started)
+    began = datetime.fromisoformat((await trial.events())[0].time)
+    ended = max(datetime.fromisoformat(item.time) for item in await trial.journal() if ".outcome." in item.subject)
+    return _PROBE / (ended - began).total_seconds()
 
 
 async def _backlog(ground: Ground) -> int:

@@ -30,7 +30,7 @@ _ENV = {
     "WORKMESH_RUNTIME__MAX_ATTEMPTS": str(_ATTEMPTS),
     "WORKMESH_RUNTIME__HANDLER_TIMEOUT_S": str(_HANG_S),
 }
-_DATA = {"user_id": "u", "order_id": "o", "address1": "1", "address2": "", "city": "c", "country": "USA"} | {
+_DATA = {"user_id": "u_1", "order_id": "#W0000000", "address1": "1", "address2": "", "city": "c", "country": "USA"} | {
     "state": "OR",
     "zip": "1",
 }

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import platform
+import select
 import shlex
 import socket
 import struct
@@ -110,8 +111,6 @@ class SlowSync:
 
 
 def _lives(notify: int) -> bool:
-    import select
-
     poll = select.poll()
     poll.register(notify, select.POLLIN)
     return not any(event & select.POLLHUP for _, event in poll.poll(0))

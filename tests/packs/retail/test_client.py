@@ -302,7 +302,7 @@ async def test_a_shop_that_was_started_again_is_found_by_the_same_client(start_s
 async def test_a_clock_that_is_an_hour_off_costs_one_refusal_at_most(
     start_shop: StartShop, tmp_path: Path, hours: int
 ) -> None:
-    url = start_shop().url
+    url = start_shop(faults=Faults()).url
     order = _order(url)
     clock.shift(hours * 3600, tmp_path)  # which is there: from now on
     try:

@@ -1,35 +1,37 @@
-"""What group commit is worth: durable records a second one at a time, gathered, and without durability."""
+"""What a commit costs by its size: records a second and the server's CPU; each is on disk before it returns."""
 
 import asyncio
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.usage import Usage
 from mesh import streams, subjects
-from mesh.bus import Bus, connect
+from mesh.bus import connect
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
 from mesh.journal import Committer, Message, committing
 from mesh.permissions import BusUser
 
 RECORD_BYTES = 900  # a plan of the retail sample
+SIZES = (1, 2, 8, 32, 128, 256)
+_RECORDS = 512
+_COMMITS_MIN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """Records a second, every one on disk before its commit returns."""
+class Rate:
+    """Commits of one size, one after the other; the size 1 is published plainly, any other as an atomic batch."""
 
-    one_by_one: float
-    gathered: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast the gathered commits are."""
-        return self.gathered / self.one_by_one
+    size: int
+    records_per_s: float
+    server_us_per_record: float
 
 
-async def measure(folder: Path, *, singles: int = 500, gathered: int = 8000) -> Rates:
-    """Commit to a server of its own, with ``sync_interval: always``."""
+async def measure(folder: Path) -> list[Rate]:
+    """Commit to a server of its own, with ``sync_interval: always``, in sizes from one record to a whole batch."""
     admin = Identity.create(folder / "keys" / "admin.nk", "admin")
     writer = Identity.create(folder / "keys" / "policy.nk", "policy")
     users = [BusUser(admin.public_key, ("admin",)), BusUser(writer.public_key, ("policy",))]
@@ -37,30 +39,25 @@ async def measure(folder: Path, *, singles: int = 500, gathered: int = 8000) -> 
         async with connect(server.url, name="admin", options=admin.nats_options()) as bus:
             specs = streams.stream_specs({}, {})
             await streams.ensure(bus, specs, replicas=1, ack_wait_s=2, max_ack_pending=4096)
-        async with connect(server.url, name="policy", options=writer.nats_options()) as bus:
-            return await _measure(bus, singles, gathered)
+        async with (
+            connect(server.url, name="policy", options=writer.nats_options()) as bus,
+            committing(bus) as committer,
+        ):
+            messages = _messages()
+            await _timed(committer, messages, 64, server.pid)
+            return [await _timed(committer, messages, size, server.pid) for size in SIZES]
 
 
-async def _measure(bus: Bus, singles: int, gathered: int) -> Rates:
+async def _timed(committer: Committer, messages: Iterator[Message], size: int, pid: int) -> Rate:
+    commits = max(_COMMITS_MIN, _RECORDS // size)
+    before, started = Usage.of(pid).cpu_s, time.perf_counter()
+    for _ in range(commits):
+        async with asyncio.timeout(30):
+            await committer.commit(list(itertools.islice(messages, size)))
+    seconds, cpu_s = time.perf_counter() - started, Usage.of(pid).cpu_s - before
+    return Rate(size, commits * size / seconds, 1e6 * cpu_s / commits / size)
+
+
+def _messages() -> Iterator[Message]:
     data = b"x" * RECORD_BYTES
-    async with committing(bus) as committer:
-        await _timed(committer, [_message(f"w{number}", data) for number in range(200)], 1)
-        slow = await _timed(committer, [_message(f"s{number}", data) for number in range(singles)], 1)
-        fast = await _timed(committer, [_message(f"g{number}", data) for number in range(gathered)], 512)
-    return Rates(slow, fast)
-
-
-async def _timed(committer: Committer, messages: list[Message], in_flight: int) -> float:
-    slots = asyncio.Semaphore(in_flight)
-
-    async def one(message: Message) -> None:
-        async with slots:
-            await committer.commit([message])
-
-    started = time.perf_counter()
-    await asyncio.gather(*(one(message) for message in messages))
-    return len(messages) / (time.perf_counter() - started)
-
-
-def _message(task: str, data: bytes) -> Message:
-    return Message(subjects.record("decision", "bench", task, "-"), data)
+    return (Message(subjects.record("decision", "bench", f"t{number}", "-"), data) for number in itertools.count())

@@ -95,7 +95,9 @@ def _lines(item: Stored) -> list[str]:
             comment = f": {said.comment}" if said.comment else ""
             return [f"{said.person} as {said.role}: {said.word}{comment}", f"bound to plan {said.plan_digest}"]
         case Effect() as effect:
-            word = "withdrawn, was not sent" if effect.withdrawn else f"call by {effect.call_by:%H:%M:%S.%f}"
+            word = f"call by {effect.call_by:%H:%M:%S.%f}"
+            if effect.withdrawn or effect.closed:
+                word = "closed, no epoch follows" if effect.closed else "withdrawn, was not sent"
             return [f"{effect.step}: {effect.tool}, epoch {effect.epoch}, by {effect.executor}, {word}", effect.key]
         case Result() as result:
             how = f", recovered: {result.recovered}" if result.recovered else ""

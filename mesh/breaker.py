@@ -86,6 +86,8 @@ class Breaker:
         return self._opened + pause_s - self._clock()
 
     def _become(self, state: BreakerState) -> None:
+        if state is self.state:
+            return
         self.state = state
         for each in BreakerState:
             metrics.BREAKER.labels(target=self.target, state=each).set(float(each is state))

@@ -38,7 +38,8 @@ def token(*parts: str, bits: int = 130) -> str:
         raw = part.encode("utf-8", "surrogatepass")
         hasher.update(len(raw).to_bytes(8, "big"))
         hasher.update(raw)
-    return base64.b32encode(hasher.digest()).decode().lower()[: bits // 5]
+    # Five bytes are eight characters; no more of the digest is encoded than is shown.
+    return base64.b32encode(hasher.digest()[: -(-bits // 40) * 5]).decode().lower()[: bits // 5]
 
 
 def task_id(source: str, event_id: str) -> str:

@@ -41,6 +41,10 @@ class BusUnavailableError(RetryableError):
     """The bus did not confirm within the time limit; the write may or may not have happened."""
 
 
+class TooManyResultsError(BusUnavailableError):
+    """One question to the bus has more answers than it gives at once: ask for less."""
+
+
 class StorageFullError(BusUnavailableError):
     """The bus answered that it has no room left; nothing is lost, writers wait until there is."""
 

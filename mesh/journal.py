@@ -18,6 +18,7 @@ import structlog
 from mesh import metrics, records, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError, ConflictError, StorageFullError, TerminalError
+from mesh.gather import Gatherer
 from mesh.lifetime import background
 from mesh.records import AnyRecord, Context
 from mesh.streams import STREAM_NAMES
@@ -29,6 +30,10 @@ _CONFLICTS = {10071, 10164, 10201}  # wrong last sequence; a subject twice in a 
 _FULL = {10023, 10047, 10077, 10122}
 _TOO_LARGE = {10054}
 _MAX_GROUP = 1000  # records in one atomic batch, the server's limit (DESIGN 4)
+_RECORDS = metrics.Bound(metrics.RECORDS)
+_FEW = 8  # records: below this they cost the server less one by one
+_IN_DEMAND = 4  # groups in one flush: more are sure to come
+_LINGER_MAX_S = 0.04
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
 _HEADER_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -64,18 +69,23 @@ class Message:
 
 
 class _Group:
-    """The messages of one caller: stored together or not at all."""
+    """The messages of one caller: stored together or not at all; ``ordered`` ones may also be stored one by one."""
 
-    __slots__ = ("done", "messages", "queued")
+    __slots__ = ("done", "messages", "ordered", "queued")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], ordered: bool) -> None:
         self.messages = messages
+        self.ordered = ordered or len(messages) == 1
         self.done: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
         self.queued = time.perf_counter()
 
 
 class Committer:
-    """Gathers the groups that are ready into one atomic batch; falls back to each group alone on a conflict."""
+    """Stores few records one by one, many as one atomic batch; falls back to each group alone on a conflict.
+
+    A batch costs the server as much as a dozen records beside what its records cost (docs/decisions/0018), so a lane
+    that is in demand also waits for as long as its last batch took, and gathers what comes in that time.
+    """
 
     def __init__(self, bus: Bus, *, batch_max: int = 256, queue_max: int = 4096) -> None:
         self._bus = bus
@@ -89,8 +99,10 @@ class Committer:
         """Whether a stream takes no records right now, and commits wait for it."""
         return self._waiting > 0
 
-    async def commit(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    async def commit(self, messages: Sequence[Message], *, ordered: bool = False) -> tuple[int, ...]:
         """Store all messages, which are of one stream, or none; their sequences.
+
+        ``ordered`` asks for less: none is stored before those ahead of it are, and a crash may leave only the first.
 
         A message that is already there with the same intent counts as stored. Raises ``ConflictError`` when another
         stands there, ``TerminalError`` when this identity may not write it or the bus never takes one so large, and
@@ -103,7 +115,7 @@ class Committer:
             raise ValueError(f"one commit cannot span the streams {sorted(streams)}: make it one for each")
         if len(messages) > _MAX_GROUP:
             raise TerminalError(f"{len(messages)} records cannot be one commit: at most {_MAX_GROUP}")
-        group = _Group(messages)
+        group = _Group(messages, ordered)
         await self._lanes[streams.pop()].put(group)
         return await group.done
 
@@ -111,17 +123,23 @@ class Committer:
         """Flush what is queued, one batch at a time a stream, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for stream, lane in self._lanes.items():
-                group.create_task(self._run_lane(lane), name=f"committer-{stream}")
+                group.create_task(self._run_lane(stream, lane), name=f"committer-{stream}")
 
-    async def _run_lane(self, lane: asyncio.Queue[_Group]) -> None:
+    async def _run_lane(self, stream: str, lane: asyncio.Queue[_Group]) -> None:
+        linger_s = 0.0
         while True:
             groups = [await lane.get()]
+            if linger_s:
+                await asyncio.sleep(linger_s)
             size = len(groups[0].messages)
             while size < self._batch_max and not lane.empty():
                 group = lane.get_nowait()
                 groups.append(group)
                 size += len(group.messages)
+            started = time.perf_counter()
             await self._flush(groups)
+            in_demand = len(groups) > _IN_DEMAND
+            linger_s = min(time.perf_counter() - started, _LINGER_MAX_S) if in_demand else 0.0
 
     async def _flush(self, groups: list[_Group]) -> None:
         """Store all groups: together first, and after a failure each alone, so that none suffers for another."""
@@ -163,6 +181,12 @@ class Committer:
 
     async def _store(self, groups: list[_Group]) -> None:
         messages = [message for group in groups for message in group.messages]
+        if len(messages) <= _FEW and all(group.ordered for group in groups):
+            ends = await asyncio.gather(*(self._store_in_order(group) for group in groups), return_exceptions=True)
+            for error in ends:
+                if error is not None:
+                    raise error
+            return
         try:
             last = await self._send(messages)
         except ConflictError:
@@ -181,6 +205,23 @@ class Committer:
             seq += len(group.messages)
             metrics.COMMIT_SECONDS.observe(now - group.queued)
             _settle(group, seqs)
+
+    async def _store_in_order(self, group: _Group) -> None:
+        """Store one message after the other; what stands there already as it is meant counts as stored."""
+        seqs: list[int] = []
+        for message in group.messages:
+            try:
+                seqs.append(await self._send([message]))
+            except ConflictError:
+                metrics.COMMIT_CONFLICTS.inc()
+                stands = await self._bus.last(subjects.stream_of(message.subject), message.subject)
+                if stands is None or not _is_same(message, stands):
+                    _fail(group, _conflict(message, stands))
+                    return
+                seqs.append(stands.seq)
+        metrics.COMMIT_BATCH.observe(1)
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - group.queued)
+        _settle(group, tuple(seqs))
 
     async def _send(self, messages: list[Message]) -> int:
         """Publish a single message plainly, several as one atomic batch; the sequence of the last."""
@@ -206,10 +247,9 @@ class Committer:
         lost = [(message, stands) for message, stands in found if stands is not None and not _is_same(message, stands)]
         absent = [message for message, stands in found if stands is None]
         if lost:
-            message, stands = lost[0]
-            _fail(group, ConflictError(message.subject, f"another record stands at {stands.seq}"))
+            _fail(group, _conflict(*lost[0]))
         elif absent:
-            _fail(group, ConflictError(absent[0].subject, "nothing stands there yet"))
+            _fail(group, _conflict(absent[0], None))
         else:
             _settle(group, tuple(stands.seq for _, stands in found if stands is not None))
 
@@ -220,17 +260,23 @@ class Journal:
     def __init__(self, bus: Bus, committer: Committer) -> None:
         self._bus = bus
         self._committer = committer
+        self._gatherer = Gatherer(bus)
 
-    async def commit(self, *writes: Write) -> tuple[int, ...]:
+    @property
+    def takes_records(self) -> bool:
+        """Whether a commit begun now is likely to end soon: the bus is there and has room."""
+        return self._bus.is_connected and not self._committer.is_waiting
+
+    async def commit(self, *writes: Write, ordered: bool = False) -> tuple[int, ...]:
         """Store these records together, or none of them; see ``Committer.commit``."""
-        seqs = await self._committer.commit([message_of(write) for write in writes])
+        seqs = await self._committer.commit([message_of(write) for write in writes], ordered=ordered)
         for write in writes:
-            metrics.RECORDS.labels(kind=write.record.kind).inc()
+            _RECORDS.of(write.record.kind).inc()
         return seqs
 
     async def task(self, task_id: str, domain: str = "*") -> list[Stored]:
         """The last record of each subject of a task, in the order they were written."""
-        found = await self._bus.last_of_each(subjects.JOURNAL, [subjects.whole_task(task_id, domain)])
+        found = await self._gatherer.last_of_each(subjects.whole_task(task_id, domain))
         return [stored(message) for message in found]
 
     async def history(self, task_id: str, domain: str = "*") -> list[Stored]:
@@ -252,8 +298,8 @@ class Journal:
 
     async def record(self, subject: str) -> Stored | None:
         """The last record of a subject, or ``None``."""
-        message = await self._bus.last(subjects.JOURNAL, subject)
-        return stored(message) if message else None
+        found = await self._gatherer.last_of_each(subject)
+        return stored(found[0]) if found else None
 
     async def at(self, seq: int) -> Stored | None:
         """The record with this sequence, or ``None`` when retention has removed it."""
@@ -291,6 +337,12 @@ def _settle(group: _Group, seqs: tuple[int, ...]) -> None:
 def _fail(group: _Group, error: Exception) -> None:
     if not group.done.done():
         group.done.set_exception(error)
+
+
+def _conflict(message: Message, stands: StoredMessage | None) -> ConflictError:
+    return ConflictError(
+        message.subject, f"another record stands at {stands.seq}" if stands else "nothing stands there yet"
+    )
 
 
 def _headers(message: Message) -> dict[str, str]:

@@ -3,7 +3,11 @@
 The rule: labels are small closed sets (stages, kinds, tools, results), never ids.
 """
 
+from typing import Generic, TypeVar
+
 from prometheus_client import Counter, Gauge, Histogram
+
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # to batch_max of the settings
@@ -37,3 +41,18 @@ BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
+
+
+class Bound(Generic[M]):
+    """A metric's children, remembered: finding one anew costs more than counting."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def of(self, *labels: str) -> M:
+        """The child with these label values, in the order of the metric's labels."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._metric.labels(*labels)
+        return child

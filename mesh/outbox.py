@@ -1,13 +1,13 @@
-"""The outbox: results obtained while the bus is away, kept on local disk and committed when it is back.
+"""The outbox: results that are not committed yet, in memory, and on local disk where their loss would matter.
 
-The rule: a result is kept before it is committed and dropped after, so its effect is never repeated for want of it.
+The rule: what is kept on disk before it is committed is dropped after; no effect is repeated for want of a result.
 """
 
 from collections.abc import Sequence
 
 import structlog
 
-from mesh import metrics, records, subjects
+from mesh import metrics, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.errors import ConflictError
 from mesh.journal import Committer, Write, message_of
@@ -32,23 +32,33 @@ async def replay_outbox(checkpoint: Checkpoint, committer: Committer) -> int:
 
 
 class Outbox:
-    """Keeps writes on local disk until they are on the bus."""
+    """Holds writes until they are on the bus. What the disk holds of an earlier life is ``replay_outbox``'s."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._held: dict[str, AnyRecord] = {}
+        self._on_disk: set[str] = set()
+
+    def hold(self, write: Write) -> None:
+        """Remember a write for as long as this process lives."""
+        self._held[subjects.of(write.record)] = write.record
 
     async def keep(self, write: Write) -> None:
         """Put a write on local disk."""
+        self.hold(write)
         await self._checkpoint.put(message_of(write))
+        self._on_disk.add(subjects.of(write.record))
         metrics.OUTBOX_PENDING.inc()
 
-    async def kept(self, subject: str) -> AnyRecord | None:
+    def held(self, subject: str) -> AnyRecord | None:
         """The record that waits for this subject, or ``None``."""
-        found = next((message for message in await self._checkpoint.outbox() if message.subject == subject), None)
-        return records.decode(found.data) if found else None
+        return self._held.get(subject)
 
     def committed(self, records: Sequence[AnyRecord]) -> None:
         """These are on the bus."""
-        for record in records:
-            self._checkpoint.drop(subjects.of(record))
-            metrics.OUTBOX_PENDING.dec()
+        for subject in map(subjects.of, records):
+            self._held.pop(subject, None)
+            if subject in self._on_disk:
+                self._on_disk.discard(subject)
+                self._checkpoint.drop(subject)
+                metrics.OUTBOX_PENDING.dec()

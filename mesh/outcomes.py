@@ -7,6 +7,8 @@ from mesh.clock import now
 from mesh.journal import Stored
 from mesh.records import Context, Decision, Header, Outcome, OutcomeStatus, Plan, StageTime
 
+_OUTCOMES = metrics.Bound(metrics.OUTCOMES)
+
 
 def outcome(
     header: Header, status: OutcomeStatus, items: Iterable[Stored], *, reason: str = "", amount: int | None = None
@@ -21,7 +23,7 @@ def outcome(
     sheets = decisions[-1].sheets if decisions else ()
     if amount is None:
         amount = sum(sheet.amount for sheet in sheets) if status is OutcomeStatus.COMPLETED else 0
-    metrics.OUTCOMES.labels(domain=header.domain, status=status).inc()
+    _OUTCOMES.of(header.domain, status).inc()
     return Outcome(
         header=header,
         status=status,

@@ -22,8 +22,10 @@ Apply = Callable[[sqlite3.Connection, StoredMessage], None]
 
 _PAGE = 256
 _POLL_S = 1.0
-# A hint comes with the publish, a moment before the message is stored: look again this soon.
 _LOOK_AGAIN_S = 0.01
+# A hint comes with the publish, before the message is stored: a read just after it can come too early.
+_LATE_S = 0.2
+_OFFERS_MAX = 4096
 
 _CURSOR = "CREATE TABLE IF NOT EXISTS projection_cursor (follows TEXT PRIMARY KEY, seq INTEGER NOT NULL)"
 
@@ -31,12 +33,30 @@ _CURSOR = "CREATE TABLE IF NOT EXISTS projection_cursor (follows TEXT PRIMARY KE
 class Projection:
     """Follows ``subject`` in ``stream``, and applies each message to ``database`` once, in order.
 
-    It holds no consumer on the server: it reads by sequence, woken by core messages on the same subject, so a server
-    restart costs it nothing.
+    It holds no consumer on the server: it reads by sequence, woken by core messages on the same subject (``hints``),
+    so a server restart costs it nothing. While nobody waits for a message it reads at most every ``pace_s``.
     """
 
-    def __init__(self, bus: Bus, database: sqlite3.Connection, stream: str, subject: str, apply: Apply) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        database: sqlite3.Connection,
+        stream: str,
+        subject: str,
+        apply: Apply,
+        *,
+        hints: bool = True,
+        pace_s: float = 0.05,
+    ) -> None:
         self._bus = bus
+        self._hints = hints
+        self._pace_s = pace_s
+        self._wanted = 0
+        self._rounds_begun = 0
+        self._rounds_ended = 0
+        self._round_wanted = 0
+        self._hinted = 0.0
+        self._offered: dict[int, StoredMessage] = {}
         self._database = database
         self._stream = stream
         self._subject = subject
@@ -53,15 +73,40 @@ class Projection:
         """Return once the message with this sequence is applied."""
         if self.seq >= seq:
             return
+        self._wanted = max(self._wanted, seq)
         self._wake.set()
         async with self._moved:
             await self._moved.wait_for(lambda: self.seq >= seq)
 
+    async def fresh(self) -> None:
+        """Return once all that was stored before this call is applied. Waits while the bus is away."""
+        target = self._round_wanted = self._rounds_begun + 1
+        self._wake.set()
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._rounds_ended >= target)
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self._wanted > self.seq or self._round_wanted > self._rounds_ended
+
+    def offer(self, message: StoredMessage) -> None:
+        """Have a message that this process holds already: it need not be read when it is the next of the stream.
+
+        Only for a projection that follows all subjects of its stream.
+        """
+        if message.seq > self.seq and len(self._offered) < _OFFERS_MAX:
+            self._offered[message.seq] = message
+
     async def run(self) -> None:
         """Follow the stream until cancelled."""
-        await self._bus.client.subscribe(self._subject, cb=self._on_hint)
-        hinted = 0.0
+        if self._hints:
+            await self._bus.client.subscribe(self._subject, cb=self._on_hint)
         while True:
+            page = self._take_offers()
+            if page:
+                await self._take(page)
+                continue
+            self._rounds_begun += 1
             try:
                 page = await self._bus.read(self._stream, self.seq + 1, _PAGE, self._subject)
             except BusUnavailableError as error:
@@ -72,8 +117,32 @@ class Projection:
                 await self._take(page)
             if len(page) < _PAGE:
                 self.caught_up.set()
-                if await self._woken(_LOOK_AGAIN_S if time.monotonic() - hinted < 0.1 else _POLL_S):
-                    hinted = time.monotonic()
+                async with self._moved:
+                    self._rounds_ended = self._rounds_begun
+                    self._moved.notify_all()
+                await self._pause()
+
+    def _take_offers(self) -> list[StoredMessage]:
+        """The messages on offer that come next in the stream."""
+        page: list[StoredMessage] = []
+        while len(page) < _PAGE and (message := self._offered.pop(self.seq + 1 + len(page), None)) is not None:
+            page.append(message)
+        if not page and self._offered and min(self._offered) <= self.seq:
+            self._offered = {seq: message for seq, message in self._offered.items() if seq > self.seq}
+        return page
+
+    async def _pause(self) -> None:
+        """Wait until there may be more; while nobody waits for it, long enough that a page gathers."""
+        if self._is_awaited:
+            await self._woken(_LOOK_AGAIN_S)
+            return
+        recent = time.monotonic() - self._hinted < _POLL_S
+        if not await self._woken(_LATE_S if recent else _POLL_S):
+            return
+        self._hinted = time.monotonic()
+        end = self._hinted + self._pace_s
+        while not self._is_awaited and (left := end - time.monotonic()) > 0:
+            await self._woken(left)
 
     async def _take(self, page: list[StoredMessage]) -> None:
         self._database.execute("BEGIN IMMEDIATE")

@@ -273,7 +273,8 @@ class Approval(Record, frozen=True, kw_only=True, tag="approval"):
 class Effect(Record, frozen=True, kw_only=True, tag="effect"):
     """A call is about to be dispatched; committed before it. ``call_by`` ends the right to dispatch (the fence).
 
-    A ``withdrawn`` effect says that the epoch before it was certainly not sent.
+    A ``withdrawn`` effect says that the epoch before it was certainly not sent. A ``closed`` one that no epoch follows:
+    the step failed for good, or its task was refused; whoever was about to dispatch it finds its place taken.
     """
 
     step: str
@@ -284,6 +285,7 @@ class Effect(Record, frozen=True, kw_only=True, tag="effect"):
     call_by: datetime
     permit: str
     withdrawn: bool = False
+    closed: bool = False
 
     @property
     def token(self) -> str:

@@ -6,10 +6,12 @@ The rule: an input is acknowledged only after its outputs are on disk, or it is 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
 from mesh import faultpoints, records, subjects
+from mesh.bus import StoredMessage
 from mesh.clock import now
 from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.journal import Committer, Message, Write, message_of
@@ -59,6 +61,11 @@ class Work:
         if subjects.of(record) != self.subject:
             raise TerminalError(f"a record of {subjects.of(record)} stands at {self.subject}")
         return record
+
+    def message(self) -> StoredMessage:
+        """The input as it stands in its stream."""
+        at = datetime.fromtimestamp(self.stored_at, UTC).isoformat()
+        return StoredMessage(self.stream, self.subject, self.seq, at, self.data, self.headers)
 
     def header(self, task_id: str, domain: str, traceparent: str = "") -> Header:
         """The header of a record that this input causes."""

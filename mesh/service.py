@@ -62,7 +62,10 @@ async def serving(bus: Bus, service: str, verbs: Mapping[str, tuple[type, Verb]]
                 slots.release()
 
         subscription = await bus.client.subscribe(subjects.service(service, "*"), queue=service, cb=on_request)
-        await bus.settle()
+        try:
+            await bus.settle()
+        except BusUnavailableError as error:  # the client subscribes again once it is connected
+            log.warning("service_not_yet_reachable", service=service, error=str(error))
         try:
             yield
             await faultpoints.reach(f"{service}.while_stopping")

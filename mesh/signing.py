@@ -38,6 +38,7 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 _decoder = msgspec.json.Decoder(_Envelope)
 _encoder = msgspec.json.Encoder()
+_sorted_encoder = msgspec.json.Encoder(order="sorted")
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -81,6 +82,8 @@ def open_envelope(
 def _payload(data: bytes, payload_type: str, model: type[T]) -> T:
     try:
         value = msgspec.json.decode(data, type=model)
+        if _sorted_encoder.encode(value) == data:
+            return value  # it says all that was sent, as ``sign`` writes it
         unknown = _unknown(msgspec.json.decode(data), msgspec.json.decode(_encoder.encode(value)))
     except msgspec.DecodeError as error:
         raise SignatureError(f"the signed payload is no {payload_type}: {error}") from error

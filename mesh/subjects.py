@@ -83,6 +83,14 @@ def whole_task(task_id: str, domain: str = "*") -> str:
     return f"task.*.{domain}.{task_id}.*"
 
 
+def matches(flt: str, subject: str) -> bool:
+    """Whether a subject matches a filter that has ``*`` for whole tokens, and no ``>``."""
+    if "*" not in flt:
+        return flt == subject
+    wanted, tokens = flt.split("."), subject.split(".")
+    return len(wanted) == len(tokens) and all(a in ("*", b) for a, b in zip(wanted, tokens, strict=True))
+
+
 def kind(name: str) -> str:
     """The filter that matches all records of one kind."""
     return f"task.{name}.>"

@@ -4,6 +4,7 @@ The rule: a call whose fate is unknown is never simply made again; it raises ``U
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from mesh.records import Json
 from mesh.tools import Recovery, Tool, ToolCall
 
 _encode = msgspec.json.Encoder().encode
+_SECONDS = metrics.Bound(metrics.TOOL_SECONDS)
 
 
 class Toolbox:
@@ -61,16 +63,29 @@ class Toolbox:
         safe: tuple[type[ToolError], ...] = (NotSentError,)
         if tool.recovery is Recovery.IDEMPOTENT or tool.read_only:
             safe = (NotSentError, UncertainError)
-        uncertain = False
-        async for attempt in tenacity.AsyncRetrying(
+        try:
+            return await self._once(tool, parsed, call)
+        except safe as error:
+            if tool.retry.attempts == 1:
+                raise
+            return await self._again(tool, parsed, call, safe, uncertain=isinstance(error, UncertainError))
+
+    async def _again(
+        self, tool: Tool, args: msgspec.Struct, call: ToolCall, safe: tuple[type[ToolError], ...], *, uncertain: bool
+    ) -> Json:
+        """The attempts after the first; ``uncertain`` says that one before may still take effect."""
+        wait = tenacity.wait_random_exponential(multiplier=tool.retry.first_delay_s, max=tool.retry.max_delay_s)
+        attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(safe),
-            stop=tenacity.stop_after_attempt(tool.retry.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=tool.retry.first_delay_s, max=tool.retry.max_delay_s),
+            stop=tenacity.stop_after_attempt(tool.retry.attempts - 1),
+            wait=wait,
             reraise=True,
-        ):
+        )
+        await asyncio.sleep(random.uniform(0, tool.retry.first_delay_s))
+        async for attempt in attempts:
             with attempt:
                 try:
-                    return await self._once(tool, parsed, call)
+                    return await self._once(tool, args, call)
                 except UncertainError:
                     uncertain = True
                     raise
@@ -128,7 +143,7 @@ class Toolbox:
                 breaker.released()
                 raise
             finally:
-                metrics.TOOL_SECONDS.labels(tool=tool.name).observe(time.perf_counter() - started)
+                _SECONDS.of(tool.name).observe(time.perf_counter() - started)
             breaker.succeeded()
             return Json(_encode(answer))
 

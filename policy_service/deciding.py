@@ -3,6 +3,7 @@
 The rule: policy never trusts the planner about facts, and any failure to know is no permit.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -20,8 +21,12 @@ from policy_service.engine import Assessment, assess
 
 
 async def read_sheets(pack: Pack, systems: Mapping[str, Any], context: Context, plan: Plan) -> dict[str, Sheet]:
-    """The facts of each step, read now from the system that owns them; raises ``RetryableError`` while it is away."""
-    return {step.id: await pack.facts(context, plan, step, systems) for step in plan.steps}
+    """The facts of each step, read now from the system that owns them; raises ``RetryableError`` while it is away.
+
+    The steps are asked about side by side, so that a pack can answer the same question once.
+    """
+    sheets = await asyncio.gather(*(pack.facts(context, plan, step, systems) for step in plan.steps))
+    return {step.id: sheet for step, sheet in zip(plan.steps, sheets, strict=True)}
 
 
 def weigh(

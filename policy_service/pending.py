@@ -1,5 +1,6 @@
 """What waits for a person: a projection of the journal, so that it survives any kill and can be rebuilt."""
 
+import asyncio
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,10 @@ class Pending:
             Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply)
             for kind in ("decision", "result", "approval")
         )
+
+    async def fresh(self) -> None:
+        """Return once all that was on record before this call is taken in."""
+        await asyncio.gather(*(projection.fresh() for projection in self.projections))
 
     def waiting(self) -> list[Waiting]:
         """All that waits, longest first."""

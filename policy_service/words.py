@@ -73,6 +73,7 @@ class Words:
 
     async def waiting(self, _: object) -> list[Waiting]:
         """All that waits for a person."""
+        await self._pending.fresh()
         return self._pending.waiting()
 
     async def show(self, request: TaskRequest) -> Shown:

@@ -5,13 +5,15 @@ The rule: between the effect record and the result there is exactly one call in 
 
 import time
 from datetime import timedelta
+from typing import NoReturn
 
 import msgspec
 import structlog
 
+from agents.executor.doubts import Doubts
 from agents.executor.protocol import UNDO, Dispatch, Recover
 from agents.executor.task import Task
-from mesh import faultpoints, metrics, subjects
+from mesh import faultpoints, metrics, plans, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
@@ -24,6 +26,8 @@ from mesh.tools import Recovery, Tool
 
 log = structlog.get_logger(__name__)
 
+_EFFECTS = metrics.Bound(metrics.EFFECTS)
+
 
 class Dispatcher:
     """Dispatches and recovers effects for one executor process."""
@@ -33,24 +37,28 @@ class Dispatcher:
         self._checkpoint = checkpoint
         self._outbox = Outbox(checkpoint)
         self._executor = executor
+        self._noted: set[str] = set()
+        self._doubts = Doubts()
 
-    async def commit(self, task: Task, *writes: Write) -> tuple[int, ...]:
-        """Commit the results that wait, and these writes behind them, together; the sequences of ``writes``.
+    async def commit(self, task: Task, *writes: Write, ordered: bool = True) -> tuple[int, ...]:
+        """Commit the results that wait, and these writes behind them; the sequences of ``writes``.
 
-        Raises ``NotYetError`` when another executor was faster: the task comes again, with what that one wrote.
+        ``ordered``: a crash may leave the first ones alone, and whoever comes next goes on from there. Raises
+        ``NotYetError`` when another executor was faster: the task comes again, with what that one wrote.
         """
         waiting = task.take_waiting()
         if not waiting and not writes:
             return ()
         await faultpoints.reach("executor.before_commit")
         try:
-            seqs = await self._journal.commit(*waiting, *writes)
+            seqs = await self._journal.commit(*waiting, *writes, ordered=ordered)
         except ConflictError as error:
             log.info("another_executor_was_faster", task_id=task.id, subject=error.subject)
             raise NotYetError(f"another executor works on task {task.id}: {error}", delay_s=1.0) from error
-        self._outbox.committed([write.record for write in waiting])
+        self._outbox.committed([write.record for write in waiting if isinstance(write.record, Result)])
         for write in waiting:
-            if isinstance(write.record, Result):
+            if isinstance(write.record, Result) and (write.record.recovered or write.record.key in self._noted):
+                self._noted.discard(write.record.key)
                 self._checkpoint.drop_dispatched(write.record.key)
         return seqs[len(waiting) :]
 
@@ -77,6 +85,7 @@ class Dispatcher:
         await faultpoints.reach("executor.after_effect")
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
+            self._noted.add(move.key)
         await faultpoints.reach("executor.before_call")
         if move.token.endswith(UNDO):
             await faultpoints.reach("executor.before_undo")
@@ -101,7 +110,7 @@ class Dispatcher:
             delay = toolbox.wait_s(tool)
             raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:
-            await self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
+            self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
         else:
             await faultpoints.reach("executor.after_call")
             if move.token.endswith(UNDO):
@@ -114,7 +123,7 @@ class Dispatcher:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
         effect, tool = move.effect, toolbox.find(move.call.tool)
         await faultpoints.reach("executor.during_recovery")
-        if (kept := await self._kept(effect)) is not None:
+        if (kept := self._kept(effect)) is not None:
             _count(tool, "kept")
             task.wait_with(_write(task, kept))
             return
@@ -141,21 +150,58 @@ class Dispatcher:
                 )
         else:
             self._wait_settled(effect, tool)
-            await self._ask_person(task, effect, "the executor died after it dispatched the call")
+            await self._ask_person(task, effect, "no answer to the call came, or it was lost with its executor")
 
-    async def _kept(self, effect: Effect) -> Result | None:
+    def close_failures(self, task: Task) -> None:
+        """Have the effects of steps that failed for good closed with what follows.
+
+        Who acts on a failure must hold the place of the effect behind it: an executor that took this one for dead may
+        be dispatching the next epoch.
+        """
+        for action in task.actions().by_token.values():
+            if action.effect is not None and action.ended(ResultStatus.FAILED) and not action.effect.closed:
+                header = task.header(f"closed/{action.effect.step}/{action.effect.epoch}")
+                closed = msgspec.structs.replace(action.effect, header=header, closed=True)
+                task.wait_with(Write(closed, action.effect_seq))
+
+    def closed_beforehand(self, task: Task) -> tuple[Write, ...]:
+        """What takes the place of the task's first effect, for a task that is never to have one."""
+        if not task.plan.steps or plans.faults(task.plan):
+            return ()  # no executor can have found such a plan in order
+        step = task.plan.steps[0]
+        effect = Effect(
+            header=task.header(f"closed/{step.id}/0"),
+            step=step.id,
+            tool=step.call.tool,
+            key=step.effect_key,
+            epoch=0,
+            executor=self._executor,
+            call_by=now(),
+            permit="",
+            closed=True,
+        )
+        return (Write(effect),)
+
+    def _kept(self, effect: Effect) -> Result | None:
         """The result of this very dispatch, if this executor has it and could not commit it yet."""
         head = effect.header
-        record = await self._outbox.kept(subjects.record("result", head.domain, head.task_id, effect.step))
+        record = self._outbox.held(subjects.record("result", head.domain, head.task_id, effect.step))
         if not isinstance(record, Result) or (record.key, record.epoch) != (effect.key, effect.epoch):
             return None
         return record
 
     async def _keep(self, task: Task, effect: Effect, result: Result) -> None:
-        """The result goes to local disk at once, and to the journal with what follows it."""
-        metrics.EFFECTS.labels(tool=effect.tool, status=result.status).inc()
-        await self._outbox.keep(_write(task, result))
-        task.wait_with(_write(task, result))
+        """The result goes to the journal with what follows it.
+
+        It goes to local disk first where nothing else could tell it again, or the journal takes nothing now.
+        """
+        _EFFECTS.of(effect.tool, result.status).inc()
+        write = _write(task, result)
+        if effect.key in self._noted or not self._journal.takes_records:
+            await self._outbox.keep(write)
+        else:
+            self._outbox.hold(write)
+        task.wait_with(write)
         await faultpoints.reach("executor.after_checkpoint")
 
     async def _withdraw(self, task: Task, effect: Effect, seq: int) -> None:
@@ -163,12 +209,10 @@ class Dispatcher:
         withdrawn = msgspec.structs.replace(effect, header=header, executor=self._executor, withdrawn=True)
         await self.commit(task, Write(withdrawn, seq))
 
-    async def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> None:
-        if tool.recovery is Recovery.MANUAL:
-            await self._ask_person(task, effect, str(error))
-            return
-        if tool.recovery is Recovery.VERIFIABLE:
-            delay = _settled_in(effect, tool)
+    def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> NoReturn:
+        # Nobody is asked, neither the target nor a person, before the call can take effect no more.
+        if tool.recovery is not Recovery.IDEMPOTENT:
+            delay = self._doubts.left_s(effect, tool)
         raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:
@@ -183,22 +227,13 @@ class Dispatcher:
         return not await self._checkpoint.was_dispatched(effect.key, effect.epoch)
 
     def _wait_settled(self, effect: Effect, tool: Tool) -> None:
-        left = _settled_in(effect, tool)
+        left = self._doubts.left_s(effect, tool)
         if left > 0:
             raise NotYetError(f"a call for {effect.key} may still be under way for {left:.2f} s", delay_s=left)
 
 
 def _write(task: Task, result: Result) -> Write:
     return Write(result, task.actions().get(result.step).result_seq)
-
-
-def _settled_in(effect: Effect, tool: Tool) -> float:
-    """Seconds until no dispatch of this effect can take effect any more; never more than a call can take.
-
-    More is left only by a clock that was set back since.
-    """
-    end = effect.call_by + timedelta(seconds=tool.settle_s)
-    return min(max(0.0, (end - now()).total_seconds()), tool.timeout_s + tool.settle_s)
 
 
 def _result(

@@ -17,15 +17,17 @@ from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import RetryableError, TerminalError, ToolRefusedError
-from mesh.journal import Journal, Stored, Write
+from mesh.journal import Journal, Message, Stored, Write
 from mesh.outcomes import outcome
 from mesh.quarantine import Reason, quarantined
 from mesh.records import Approval, Decision, Effect, OutcomeStatus, Permit, Purpose, Verdict
-from mesh.runtime import Outputs, Work
+from mesh.runtime import NotYetError, Outputs, Work
 from mesh.toolbox import Toolbox
 from mesh.trust import TrustDirectory
 
 log = structlog.get_logger(__name__)
+
+_BUSY_S = 0.2  # as long as the runtime's shortest pause before a redelivery
 
 
 class Executor:
@@ -45,6 +47,7 @@ class Executor:
         self._activations = activations
         self._toolboxes = toolboxes
         self._dispatcher = Dispatcher(journal, checkpoint, name)
+        self._acting: set[str] = set()
 
     async def act(self, work: Work) -> Outputs:
         """The handler of the executor stage."""
@@ -59,6 +62,16 @@ class Executor:
             return ()
         if head.domain not in self._toolboxes:
             raise TerminalError(f"this executor has no pack {head.domain!r}: install it and release the record")
+        if head.task_id in self._acting:
+            # Each would take the other's effect for one of an earlier life that was certainly not sent.
+            raise NotYetError(f"task {head.task_id} is being carried out here under another input", delay_s=_BUSY_S)
+        self._acting.add(head.task_id)
+        try:
+            return await self._act(work, record)
+        finally:
+            self._acting.remove(head.task_id)
+
+    async def _act(self, work: Work, record: Decision | Approval) -> Outputs:
         task = await self._task(work, record)
         if task.has_ended:
             return ()
@@ -67,13 +80,14 @@ class Executor:
                 raise permits.PermitRefusedError("used", "the permit was used before: another decision led to effects")
             task.permit = await self._permit(task)
         except permits.PermitRefusedError as error:
-            return _refusal(work, task, error)
+            return await self._refuse(work, task, error)
         if task.outcome is not None:
             return ()
         if isinstance(record, Approval):
-            await settle_by_person(self._journal, self._trust, task, Stored(work.seq, work.subject, head.at, record))
+            word = Stored(work.seq, work.subject, record.header.at, record)
+            await settle_by_person(self._journal, self._trust, task, word)
             await self._read_again(task)
-        await self._carry_out(task, self._toolboxes[head.domain])
+        await self._carry_out(task, self._toolboxes[record.header.domain])
         return ()
 
     async def _task(self, work: Work, record: Decision | Approval) -> Task:
@@ -106,6 +120,7 @@ class Executor:
 
     async def _step(self, task: Task, toolbox: Toolbox) -> bool:
         """Do the one thing to do now; whether there may be more."""
+        self._dispatcher.close_failures(task)
         move = next_move(task.plan, task.actions())
         match move:
             case Dispatch():
@@ -130,31 +145,38 @@ class Executor:
         await self._dispatcher.commit(task, Write(ending))
         await faultpoints.reach("executor.after_outcome")
 
+    async def _refuse(self, work: Work, task: Task, error: permits.PermitRefusedError) -> Outputs:
+        """Put a refused permit on record: the task ends, or an item is set aside when it has effects or has ended.
+
+        The outcome takes the place of the first effect too. So an executor that found the permit in order, and stalled
+        since, does not act on a task that has ended.
+        """
+        metrics.PERMIT_REFUSALS.labels(reason=error.cause).inc()
+        log.error("permit_refused", task_id=task.id, cause=error.cause, detail=str(error))
+        if task.outcome is not None or task.effects():
+            return (_set_aside(work, error),)
+        status = OutcomeStatus.EXPIRED if error.cause == "expired" else OutcomeStatus.REFUSED
+        ending = outcome(task.header("outcome"), status, task.items, reason=f"permit refused: {error}")
+        await self._dispatcher.commit(task, *self._dispatcher.closed_beforehand(task), Write(ending), ordered=False)
+        return ()
+
     async def _permit(self, task: Task) -> Permit:
         return await permits.check(
             task.decision, task.plan, self._trust, self._activations, now=now(), used=bool(task.effects())
         )
 
 
-def _refusal(work: Work, task: Task, error: permits.PermitRefusedError) -> Outputs:
-    """The record of a refused permit: the task's outcome, or an item aside when the task has effects or has ended."""
-    metrics.PERMIT_REFUSALS.labels(reason=error.cause).inc()
-    log.error("permit_refused", task_id=task.id, cause=error.cause, detail=str(error))
-    if task.outcome is None and not task.effects():
-        status = OutcomeStatus.EXPIRED if error.cause == "expired" else OutcomeStatus.REFUSED
-        return (Write(outcome(task.header("outcome"), status, task.items, reason=f"permit refused: {error}")),)
-    return (
-        quarantined(
-            stage=work.stage,
-            reason=Reason.REFUSED_PERMIT,
-            detail=str(error),
-            stream=work.stream,
-            subject=work.subject,
-            seq=work.seq,
-            data=work.data,
-            headers=work.headers,
-            attempts=work.attempt,
-        ),
+def _set_aside(work: Work, error: permits.PermitRefusedError) -> Message:
+    return quarantined(
+        stage=work.stage,
+        reason=Reason.REFUSED_PERMIT,
+        detail=str(error),
+        stream=work.stream,
+        subject=work.subject,
+        seq=work.seq,
+        data=work.data,
+        headers=work.headers,
+        attempts=work.attempt,
     )
 
 

@@ -25,7 +25,8 @@ class Action:
     @property
     def in_flight(self) -> bool:
         """Whether a dispatch may be in the world without a result."""
-        return self.effect is not None and not self.effect.withdrawn and self.result is None
+        effect = self.effect
+        return effect is not None and not (effect.withdrawn or effect.closed) and self.result is None
 
     @property
     def epoch(self) -> int:

@@ -59,8 +59,8 @@ class Task:
         return ending is not None and ending.header.causation == self._cause
 
     def effects(self) -> list[Effect]:
-        """Its effects, the last of each step."""
-        return [item.record for item in self.items if isinstance(item.record, Effect)]
+        """Its effects under a permit, the last of each step."""
+        return [item.record for item in self.items if isinstance(item.record, Effect) and item.record.permit]
 
     def actions(self) -> Actions:
         """What has been said of its actions, with what waits to be committed."""
@@ -83,9 +83,9 @@ class Task:
         self.items.append(Stored(seq, subjects.of(record), record.header.at, record))
 
     def wait_with(self, write: Write) -> None:
-        """Have a result committed with what follows; it counts from now on."""
+        """Have a result, or the closing of an effect, committed with what follows; it counts from now on."""
         self._waiting.append(write)
-        assert isinstance(write.record, Result)
+        assert isinstance(write.record, Result | Effect)
         self.saw(write.record, max((item.seq for item in self.items), default=0) + 1)
 
     def take_waiting(self) -> list[Write]:

@@ -50,7 +50,8 @@ class Tallies:
         self._bus = bus
         self._writer = writer
         self._database = open_database(path, _SCHEMA)
-        self.projection = Projection(bus, self._database, subjects.JOURNAL, subjects.kind("outcome"), self._apply)
+        outcomes = subjects.kind("outcome")
+        self.projection = Projection(bus, self._database, subjects.JOURNAL, outcomes, self._apply, hints=False)
 
     def rows(self, *, untold: bool = False) -> list[Row]:
         """All tallies, or those that memory has not taken as they are now."""

@@ -27,7 +27,7 @@ def perceiving(packs: Mapping[str, Pack], index: EventIndex, journal: Journal) -
         item = read(work.data, work.headers, packs)
         if isinstance(item, Rejected):
             return (_quarantine(work, item),)
-        first = await index.first(item.task_id, work.seq)
+        first = await index.first(item, work.message())
         if first is None:
             # The index read it with an older pack. Those after it do not know of it, so it must come anew.
             detail = f"the type {item.event.type} was not known here when the event came: release it"

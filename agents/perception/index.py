@@ -42,12 +42,20 @@ class EventIndex:
         self._packs = packs
         self._database = open_database(path, _SCHEMA)
         self._bus = bus
-        self.projection = Projection(bus, self._database, subjects.EVENTS, "event.>", self._apply)
+        self._held: dict[int, Accepted] = {}
+        self.projection = Projection(bus, self._database, subjects.EVENTS, "event.>", self._apply, hints=False)
 
-    async def first(self, task_id: str, seq: int) -> First | None:
-        """The first accepted event of this task, once the index has come to ``seq``."""
-        await self.projection.reached(seq)
-        row = self._database.execute("SELECT seq, digest, after FROM event WHERE task_id = ?", (task_id,)).fetchone()
+    async def first(self, item: Accepted, message: StoredMessage) -> First | None:
+        """The first accepted event of this event's task, once the index has come to this event (``message``)."""
+        if message.seq > self.projection.seq:
+            self._held[message.seq] = item
+            self.projection.offer(message)
+            try:
+                await self.projection.reached(message.seq)
+            finally:
+                self._held.pop(message.seq, None)
+        query = "SELECT seq, digest, after FROM event WHERE task_id = ?"
+        row = self._database.execute(query, (item.task_id,)).fetchone()
         return First(*row) if row else None
 
     async def forget_expired(self) -> None:
@@ -62,7 +70,7 @@ class EventIndex:
         self._database.close()
 
     def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
-        item = read(message.data, message.headers, self._packs)
+        item = self._held.get(message.seq) or read(message.data, message.headers, self._packs)
         if not isinstance(item, Accepted):
             return
         known = database.execute("SELECT 1 FROM event WHERE task_id = ?", (item.task_id,)).fetchone()

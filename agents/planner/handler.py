@@ -4,13 +4,12 @@ The rule: what a plan rests on (readings, recalled facts, what could not be had)
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import structlog
 
 from agents.planner.planning import Inputs, make_plan
-from agents.planner.playbook import ExpressionError, Playbook, choose
+from agents.planner.playbook import ExpressionError, Playbook, Variables, choose
 from agents.planner.turns import Turns
 from mesh import service, tracing
 from mesh.bus import Bus
@@ -71,24 +70,24 @@ class Planner:
             raise TerminalError(f"this planner has no pack {domain!r}: install it and release the record")
         inputs = Inputs(context)
         try:
-            playbook = choose(self._playbooks[domain], context.event.type, inputs.variables())
-            if playbook is not None:
+            playbook = choose(self._playbooks[domain], context.event.type, inputs.variables)
+            if playbook is not None and (playbook.recall or playbook.reads):
                 inputs = await self._gather(playbook, inputs, self._toolboxes[domain])
         except ExpressionError as error:
             raise TerminalError(f"the playbooks of {domain} cannot be applied to {header.task_id}: {error}") from error
         return make_plan(playbook, inputs, header)
 
     async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox) -> Inputs:
-        variables = inputs.variables()
+        variables = inputs.variables
         recalled, notes = await self._recall(playbook, variables)
         readings: list[Reading] = []
         for name, invocation in playbook.reads:
             args = invocation.arguments(variables)
             readings.append(await self._read(toolbox, name, Call(tool=invocation.tool, args=args), variables))
-            variables["reads"][name] = msgspec.json.decode(readings[-1].answer)
+            variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
         return Inputs(inputs.context, tuple(readings), recalled, notes)
 
-    async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Mapping[str, Any]) -> Reading:
+    async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Variables) -> Reading:
         tool = toolbox.find(call.tool)
         try:
             answer = await toolbox.call(
@@ -101,7 +100,7 @@ class Planner:
         return Reading(name=name, call=call, answer=answer)
 
     async def _recall(
-        self, playbook: Playbook, variables: Mapping[str, Any]
+        self, playbook: Playbook, variables: Variables
     ) -> tuple[tuple[RecalledFact, ...], tuple[str, ...]]:
         found: dict[str, RecalledFact] = {}
         notes: list[str] = []

@@ -3,20 +3,20 @@
 The rule: the same inputs give the same plan, digest included; so a plan can be made again from the journal alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import msgspec
 
-from agents.planner.playbook import ExpressionError, Playbook, PlaybookStep
+from agents.planner.playbook import ExpressionError, Playbook, PlaybookStep, Variables
 from mesh.canonical import effect_key
 from mesh.facts import RecalledFact
 from mesh.plans import plan_digest
 from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inputs:
     """What a plan is made of, beside the playbook."""
 
@@ -25,10 +25,11 @@ class Inputs:
     recalled: tuple[RecalledFact, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def variables(self) -> dict[str, Any]:
+    @cached_property
+    def variables(self) -> Variables:
         """What expressions see."""
         context = self.context
-        return {
+        values = {
             "event": {
                 "id": context.event.id,
                 "source": context.event.source,
@@ -40,14 +41,15 @@ class Inputs:
             "memory": [msgspec.to_builtins(fact) for fact in self.recalled],
             "task_id": context.header.task_id,
         }
+        return Variables(values)
 
 
 def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
     """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name."""
     if playbook is None:
         return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
-    variables = inputs.variables()
-    variables["effect_keys"] = {step.id: effect_key(header.task_id, step.id) for step in playbook.steps}
+    variables = inputs.variables
+    variables.put("effect_keys", {step.id: effect_key(header.task_id, step.id) for step in playbook.steps})
     try:
         for condition, reason in playbook.refuse:
             if condition.holds(variables):
@@ -71,13 +73,13 @@ def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan
     )
 
 
-def _steps(playbook: Playbook, variables: Mapping[str, Any], task_id: str) -> tuple[Step, ...]:
+def _steps(playbook: Playbook, variables: Variables, task_id: str) -> tuple[Step, ...]:
     chosen = [step for step in playbook.steps if step.when.holds(variables)]
     present = {step.id for step in chosen}
     return tuple(_step(step, present, variables, task_id) for step in chosen)
 
 
-def _step(step: PlaybookStep, present: set[str], variables: Mapping[str, Any], task_id: str) -> Step:
+def _step(step: PlaybookStep, present: set[str], variables: Variables, task_id: str) -> Step:
     undo = step.compensation
     return Step(
         id=step.id,

@@ -82,6 +82,26 @@ class ExpressionError(Exception):
     """An expression could not be evaluated on these values; the message names it."""
 
 
+class Variables:
+    """What expressions see. CEL's own form of it is made once: that costs more than most expressions."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self.context = cel.Context(variables=self._values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def names(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(self._values)
+
+    def put(self, name: str, value: Any) -> None:
+        """Add or replace one."""
+        self._values[name] = value
+        self.context.add_variable(name, value)
+
+
 class Expression:
     """A compiled CEL expression."""
 
@@ -93,21 +113,21 @@ class Expression:
         except Exception as error:
             raise SettingsError(f"{place}: {text!r} is no CEL expression: {error}") from error
 
-    def value(self, variables: Mapping[str, Any]) -> Any:
+    def value(self, variables: Variables) -> Any:
         """Its value as plain Python; raises ``ExpressionError``."""
         try:
-            return self._program.execute(dict(variables))
+            return self._program.execute(variables.context)
         except Exception as error:
             raise ExpressionError(f"{self._place}: {self.text!r}: {error}") from error
 
-    def holds(self, variables: Mapping[str, Any]) -> bool:
+    def holds(self, variables: Variables) -> bool:
         """Whether the condition holds; anything but a boolean is an ``ExpressionError``."""
         value = self.value(variables)
         if not isinstance(value, bool):
             raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not true or false")
         return value
 
-    def text_value(self, variables: Mapping[str, Any]) -> str:
+    def text_value(self, variables: Variables) -> str:
         """Its value, which must be a string."""
         value = self.value(variables)
         if not isinstance(value, str):
@@ -122,7 +142,7 @@ class Invocation:
     tool: str
     args: Mapping[str, Expression]
 
-    def arguments(self, variables: Mapping[str, Any]) -> msgspec.Raw:
+    def arguments(self, variables: Variables) -> msgspec.Raw:
         """The arguments as JSON."""
         return msgspec.Raw(msgspec.json.encode({name: each.value(variables) for name, each in self.args.items()}))
 
@@ -230,6 +250,6 @@ def _check_steps(source: PlaybookSource, file: str) -> None:
         seen.add(step.id)
 
 
-def choose(playbooks: Iterable[Playbook], event_type: str, variables: Mapping[str, Any]) -> Playbook | None:
+def choose(playbooks: Iterable[Playbook], event_type: str, variables: Variables) -> Playbook | None:
     """The first playbook for this event type whose condition holds, or ``None``."""
     return next((book for book in playbooks if event_type in book.events and book.when.holds(variables)), None)

@@ -30,7 +30,7 @@ def replay(recorded: Recorded) -> Replayed:
         for cited in plan.citations
     )
     inputs = Inputs(context, plan.readings, recalled, plan.notes)
-    again = make_plan(choose(playbooks, context.event.type, inputs.variables()), inputs, plan.header)
+    again = make_plan(choose(playbooks, context.event.type, inputs.variables), inputs, plan.header)
     fields = ("playbook", "playbook_digest", "digest", "steps", "refusal", "rationale")
     return Replayed(
         stage="planner",

@@ -72,7 +72,7 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Count what was lost and what happened twice, and say in words what else is not as it must be."""
     lost = [*_missing(evidence), *_without_outcome(evidence), *_without_effect(evidence)]
-    lost += [f"fact {key} was confirmed and is not there" for key, versions in evidence.facts.items() if not versions]
+    lost += [f"fact {key} is not in MEMORY" for key, versions in evidence.facts.items() if not versions]
     twice = _twice(evidence)
     problems = [f"lost: {what}" for what in lost]
     problems += [f"duplicate: {what}, {count} times" for what, count in twice.items()]

@@ -114,9 +114,10 @@ def markdown(results: Sequence[Result], seed: int) -> str:
     """The totals and a table a group; a cell reads tasks · lost · duplicates · time to recover."""
     total = summary(results)
     lines = [
-        f"{total.cells} cells with seed {seed} on {os.cpu_count()} cores: {total.lost} lost, {total.duplicates} "
-        f"duplicates, time to recover {total.recovery_p95_s:.2f} s at the 95th percentile, {total.failed_cells} cells "
-        "failed. A cell reads: tasks · lost · duplicates · time to recover.",
+        f"{total.cells} cells with seed {seed}: {total.lost} lost, {total.duplicates} duplicates, time to recover "
+        f"{total.recovery_p95_s:.2f} s at the 95th percentile, {total.failed_cells} cells failed. On "
+        f"{os.cpu_count()} cores, with a load average of {os.getloadavg()[2]:.1f} over the last 15 minutes. "
+        "A cell reads: tasks · lost · duplicates · time to recover.",
     ]
     for grid in grids(results):
         lines += ["", f"**{grid.group}**", "", f"| | fault | {' | '.join(grid.columns)} |"]

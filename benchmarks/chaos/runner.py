@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import structlog
+import httpx2
 from msgspec.structs import replace
 
 from benchmarks.chaos.cell import KILLS, Bench, Cell, NotHitError, Result
 from benchmarks.chaos.site import Sites
 from mesh.errors import WorkmeshError
 
-log = structlog.get_logger(__name__)
-
 STORM_S = 300.0
 
 Progress = Callable[[Result], None]
+
+# What a broken site raises, from the bus, the shop, its processes or a group of tasks around them.
+_BROKEN = (WorkmeshError, TimeoutError, OSError, httpx2.HTTPError, ExceptionGroup)
 
 
 def chosen(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
@@ -38,7 +39,10 @@ async def run_cells(cells: Sequence[Cell], seed: int, folder: Path, progress: Pr
             bench = Bench(sites, own, random.Random(f"{seed}/{cell.name}"), seed)
             result = await run_cell(cell, bench)
             if not result.passed:
-                await sites.close()
+                try:
+                    await sites.close()
+                except _BROKEN as error:
+                    result = replace(result, problems=(*result.problems, f"its site did not end well: {error!r}"))
             results.append(result)
             progress(result)
     return results
@@ -54,7 +58,7 @@ async def run_cell(cell: Cell, bench: Bench) -> Result:
             verdict = await cell.run(bench)
     except NotHitError as error:
         result = replace(result, problems=(f"not tested: {error}",))
-    except (WorkmeshError, TimeoutError, OSError) as error:
+    except _BROKEN as error:
         result = replace(result, problems=(f"not finished: {error!r}",))
     else:
         result = replace(

@@ -150,13 +150,6 @@ class Trial:
         """What streams, shop, outbox and memory say now."""
         bus = self.ground.bus
         journal = await _read(bus, subjects.JOURNAL, self._journal)
-        decisions = [record_in(message) for message in journal if ".decision." in message.subject]
-        asked = {
-            item.header.task_id: item
-            for item in decisions
-            if isinstance(item, Decision) and item.phase is Phase.PROPOSE and item.verdict is Says.NEEDS_APPROVAL
-        }
-        given = {i.header.task_id for i in decisions if isinstance(i, Decision) and i.phase is Phase.EXECUTE}
         found = await self.set_aside()
         return Evidence(
             published=len(self._published),
@@ -164,7 +157,7 @@ class Trial:
             records=[_seen(message) for message in journal if message.subject.startswith("task.")],
             applied=[entry.key for entry in (await self.ground.applied())[self._applied :]],
             letters=self.ground.letters(),
-            waiting=frozenset(asked) - frozenset(given),
+            waiting=_waiting(journal),
             quarantined=[f"{item.stage}: {item.reason}: {item.detail}" for item in found],
             facts={key: await self._versions(key) for key in self._facts},
             confirmed=[times for times in self._facts.values() if times],
@@ -183,8 +176,11 @@ class Trial:
         try:
             if not await self.ground.idle():
                 return False
-            journal = await _read(self.ground.bus, subjects.JOURNAL, self._journal, subjects.kind("lesson"))
-            done = {message.subject.split(".")[3] for message in journal}
+            bus = self.ground.bus
+            lessons = await _read(bus, subjects.JOURNAL, self._journal, subjects.kind("lesson"))
+            done = {message.subject.split(".")[3] for message in lessons}
+            if len(done) < len(self._made):
+                done |= _waiting(await _read(bus, subjects.JOURNAL, self._journal, subjects.kind("decision")))
             return len(done) >= len(self._made)
         except BusUnavailableError:
             return False
@@ -215,7 +211,7 @@ class Trial:
             scope="chaos", key=key, text=f"fact {key}", provenance=Provenance(writer="chaos", source="chaos")
         )
         started = now()
-        while True:
+        while (now() - started).total_seconds() < HIT_S + SETTLE_S:
             try:
                 await service.ask(self.ground.bus, "memory", "remember", request, FactEvent, _ASK_S)
             except WorkmeshError:
@@ -228,6 +224,21 @@ class Trial:
         """How many versions of a fact are in the stream itself."""
         facts = await _read(self.ground.bus, subjects.MEMORY, 0, "fact.>")
         return sum(msgspec.json.decode(message.data, type=FactEvent).key == key for message in facts)
+
+
+def _waiting(messages: Sequence[StoredMessage]) -> frozenset[str]:
+    """The tasks that wait for a person's approval, as their decisions say."""
+    asked: set[str] = set()
+    given: set[str] = set()
+    for message in messages:
+        if not message.subject.startswith("task.decision."):
+            continue
+        match record_in(message):
+            case Decision(header=head, phase=Phase.PROPOSE, verdict=Says.NEEDS_APPROVAL):
+                asked.add(head.task_id)
+            case Decision(header=head, phase=Phase.EXECUTE):
+                given.add(head.task_id)
+    return frozenset(asked - given)
 
 
 def _seen(message: StoredMessage) -> Seen:

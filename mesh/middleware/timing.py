@@ -13,6 +13,8 @@ log = structlog.get_logger(__name__)
 
 def timing(handler: Handler) -> Handler:
     """One log line and one sample a delivery, whatever comes of it."""
+    deliveries = metrics.Bound(metrics.DELIVERIES)
+    handler_seconds = metrics.Bound(metrics.HANDLER_SECONDS)
 
     async def timed(work: Work) -> Outputs:
         started = time.perf_counter()
@@ -33,8 +35,8 @@ def timing(handler: Handler) -> Handler:
             raise
         finally:
             seconds = time.perf_counter() - started
-            metrics.DELIVERIES.labels(stage=work.stage, result=result).inc()
-            metrics.HANDLER_SECONDS.labels(stage=work.stage).observe(seconds)
+            deliveries.of(work.stage, result).inc()
+            handler_seconds.of(work.stage).observe(seconds)
             log.debug(
                 "delivery_handled",
                 stage=work.stage,
@@ -42,7 +44,7 @@ def timing(handler: Handler) -> Handler:
                 seq=work.seq,
                 attempt=work.attempt,
                 result=result,
-                ms=round(seconds * 1000, 2),
+                ms=seconds * 1000,
             )
         return outputs
 

@@ -3,6 +3,7 @@
 The rule: ``NotSentError`` only where nothing changed, ``ToolRefusedError`` only on the shop's word; else uncertain.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -97,6 +98,7 @@ class Shop:
         self._url = url.rstrip("/")
         self._client = client
         self._ahead_s = 0.0
+        self._looking: dict[str, asyncio.Task[ShopLookup]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -106,8 +108,23 @@ class Shop:
             yield cls(url, client)
 
     async def lookup(self, order_id: str, user_id: str, variants: Sequence[str] = ()) -> ShopLookup:
-        """The documents of an order, a customer and variants; raises ``NotSentError`` when the shop cannot tell."""
+        """The documents of an order, a customer and variants; raises ``NotSentError`` when the shop cannot tell.
+
+        Whoever asks the same while an answer is on its way gets that answer.
+        """
         query = urlencode([("order", order_id), ("user", user_id), *(("variant", each) for each in variants)])
+        looking = self._looking.get(query)
+        if looking is None:
+            looking = self._looking[query] = asyncio.create_task(self._look(query), name="lookup")
+            looking.add_done_callback(lambda done: self._looked(query, done))
+        return await asyncio.shield(looking)
+
+    def _looked(self, query: str, done: "asyncio.Task[ShopLookup]") -> None:
+        del self._looking[query]
+        if not done.cancelled():
+            done.exception()  # taken note of, though everybody who asked has gone
+
+    async def _look(self, query: str) -> ShopLookup:
         response = await self._read(f"/lookup?{query}")
         if response.status_code != httpx2.codes.OK:
             raise NotSentError(f"GET /lookup answered {_said(response)}")

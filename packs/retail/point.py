@@ -33,7 +33,9 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
     facts = RetailFacts()
     if asked is not None and args is not None:
         shop: Shop = systems[SHOP]
-        variants = args.new_item_ids if isinstance(args, ExchangeArgs | ChangeItemsArgs) else ()
+        # The steps of a plan are about one request: asked alike, the shop is asked once for all of them.
+        meant = args if isinstance(args, ExchangeArgs | ChangeItemsArgs) else asked
+        variants: tuple[str, ...] = getattr(meant, "new_item_ids", ())
         try:
             lookup = await shop.lookup(args.order_id, asked.user_id, variants)
         except NotSentError as error:

@@ -1,5 +1,6 @@
 """The ledger pack: a small domain with a tool of each kind of recovery, for tests of the shared system."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from mesh.tools import Recovery, RetryPolicy, Tool, ToolCall, ToolFunction
 
 FOLDER = Path(__file__).parent
 TARGET = "ledger"
+FAULTY, HANGING = "faulty", "hanging"
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -27,11 +29,11 @@ class LedgerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EntryRequested(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody wants one entry in the ledger; ``memo`` is free text."""
+    """Somebody wants one entry in the ledger; ``memo`` is free text. A ``double`` enters what the account has then."""
 
     account: str
     amount: int
-    kind: Literal["post", "transfer", "wire"]
+    kind: Literal["post", "transfer", "wire", "double"]
     memo: str = ""
 
 
@@ -172,8 +174,12 @@ async def connect(options: LedgerOptions) -> AsyncIterator[Mapping[str, Any]]:
 
 
 async def facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:
-    """Whether the account is frozen now; the amount is the one that was asked for."""
+    """Whether the account is frozen now; the amount is the one that was asked for. Two accounts find its faults."""
     asked = msgspec.json.decode(context.data, type=dict[str, Any])
+    if asked["account"] == FAULTY:
+        raise ZeroDivisionError("a fault of the information point")
+    if asked["account"] == HANGING:
+        await asyncio.Event().wait()
     ledger: LedgerClient = systems[TARGET]
     try:
         account = await ledger.account(asked["account"])

@@ -216,10 +216,11 @@ class World:
         path.touch()
         return path
 
-    def applied(self, task: str = "") -> list[tuple[str, str, int]]:
-        """What the ledger's own log says was applied, for a task or at all: kind, key, amount."""
+    def applied(self, task: str = "", account: str = "") -> list[tuple[str, str, int]]:
+        """What the ledger's own log says was applied, for a task, on an account or at all: kind, key, amount."""
+        query = "SELECT kind, key, amount FROM applied WHERE ? IN ('', account) ORDER BY seq"
         with sqlite3.connect(self.folder / "ledger.db") as database:
-            rows = database.execute("SELECT kind, key, amount FROM applied ORDER BY seq").fetchall()
+            rows = database.execute(query, (account,)).fetchall()
         database.close()
         return [row for row in rows if f"-{task}" in row[1]]
 

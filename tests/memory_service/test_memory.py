@@ -217,7 +217,7 @@ class LateAck(Committer):
         super().__init__(bus)
         self._other = other
 
-    async def commit(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    async def commit(self, messages: Sequence[Message], *, ordered: bool = False) -> tuple[int, ...]:
         """Store, let the other write, then publish again as after a time-out."""
         await super().commit(messages)
         await self._other.write(SCOPE, "late", lambda stands: version("theirs", stands))

@@ -5,7 +5,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.aio.client import Client
 
+from mesh import bus as bus_module
 from mesh import subjects
 from mesh.bus import connect
 from mesh.errors import BusUnavailableError, TerminalError
@@ -121,3 +125,13 @@ async def test_closing_while_the_server_is_away_is_quiet(live: LiveMesh) -> None
             await until(lambda: bus.is_connected)
             pid = live.kill()
         await until(lambda: live.server.pid != pid)  # noqa: B023 - awaited here
+
+
+_NAMES = st.text(st.characters(codec="ascii", exclude_characters=":\r\n"), max_size=12)
+_VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
+
+
+@given(st.lists(st.tuples(_NAMES, st.sampled_from([":", ": ", " :\t", ""]), _VALUES), max_size=6))
+def test_headers_are_read_as_nats_py_reads_them(lines: list[tuple[str, str, str]]) -> None:
+    raw = "".join(f"{name}{colon}{value}\r\n" for name, colon, value in lines).encode() + b"\r\n"
+    assert bus_module._Client._parse_header_lines(raw) == Client._parse_header_lines(raw)

@@ -152,6 +152,37 @@ async def test_one_that_conflicts_does_not_keep_others_from_being_stored(live: L
         assert not any(".loser." in subject for subject in subjects_stored)
 
 
+async def test_few_records_are_published_one_by_one_and_many_as_one_batch(live: LiveMesh) -> None:
+    async with journal_of(live) as (bus, journal, _):
+        await everything(*[journal.commit(Write(plan(f"few{n}"))) for n in range(4)])
+        await everything(*[journal.commit(Write(plan(f"many{n}"))) for n in range(60)])
+        found = {message.subject.split(".")[3]: message for message in await stored(bus)}
+        assert not any("Nats-Batch-Id" in found[f"few{n}"].headers for n in range(4))
+        assert sum("Nats-Batch-Id" in found[f"many{n}"].headers for n in range(60)) >= 50
+
+
+async def test_a_group_that_must_be_whole_is_a_batch_however_small(live: LiveMesh) -> None:
+    async with journal_of(live) as (bus, journal, _):
+        await journal.commit(Write(plan()), Write(effect()))
+        assert all("Nats-Batch-Id" in message.headers for message in await stored(bus))
+
+
+@pytest.mark.parametrize("others", [0, 40], ids=["alone", "among others"])
+async def test_of_an_ordered_group_nothing_is_stored_behind_a_conflict(live: LiveMesh, others: int) -> None:
+    async with journal_of(live) as (bus, journal, _):
+        await put(bus, effect("t1", executor="executor/other"))
+        ours = [Write(plan("t1")), Write(effect("t1")), Write(result("t1"))]
+        group, *rest = await everything(
+            journal.commit(*ours, ordered=True), *[journal.commit(Write(plan(f"o{n}"))) for n in range(others)]
+        )
+        assert isinstance(group, ConflictError) and group.subject == subjects.of(effect("t1"))
+        assert not any(isinstance(end, Exception) for end in rest)
+        kinds = [message.subject.split(".")[1] for message in await stored(bus) if ".t1." in message.subject]
+        assert kinds == ["effect", "plan"]
+        # What came before the conflict is stored, and is met again as our own.
+        assert await journal.commit(Write(plan("t1")), Write(lesson("t1")), ordered=True)
+
+
 async def test_one_subject_twice_in_a_batch_is_stored_once(live: LiveMesh) -> None:
     async with journal_of(live) as (bus, journal, _):
         same = await everything(*[journal.commit(Write(plan())) for _ in range(5)])

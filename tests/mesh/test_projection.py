@@ -132,6 +132,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.timeout(60)  # it starts three processes
 async def test_a_follower_killed_anywhere_skips_nothing_and_repeats_nothing(live: LiveMesh, path: Path) -> None:
     options = live.identities["everyone"].nats_options()
     argv = (live.server.url, options["nkeys_seed"], options["inbox_prefix"], str(path))
@@ -204,4 +205,59 @@ async def test_two_projections_can_share_a_database(live: LiveMesh, path: Path) 
             await contexts.reached(1)
         assert sorted(seen(database)) == [1, 2]
         assert (projection(bus, database, "task.plan.>").seq, projection(bus, database, "task.context.>").seq) == (2, 1)
+    database.close()
+
+
+async def test_what_is_offered_in_stream_order_is_not_read(
+    live: LiveMesh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(path, SCHEMA)
+    async with live.bus() as bus:
+        await put(bus, *[context(f"t{n}") for n in range(30)])
+        held = await bus.read(subjects.JOURNAL, 1, 30)
+        followed = Projection(bus, database, subjects.JOURNAL, "task.>", apply, hints=False)
+        for message in reversed(held[:20]):
+            followed.offer(message)
+        read, begins = bus.read, []
+
+        async def reading(stream: str, seq: int, limit: int, subject: str = ">") -> list[StoredMessage]:
+            begins.append(seq)
+            return await read(stream, seq, limit, subject)
+
+        monkeypatch.setattr(bus, "read", reading)
+        async with following(followed):
+            await followed.reached(30)
+            assert seen(database) == list(range(1, 31))
+            assert begins[0] == 21
+    database.close()
+
+
+async def test_an_offer_behind_a_gap_waits_for_what_is_missing(live: LiveMesh, path: Path) -> None:
+    database = open_database(path, SCHEMA)
+    async with live.bus() as bus:
+        followed = Projection(bus, database, subjects.JOURNAL, "task.>", apply, hints=False)
+        async with following(followed):
+            await followed.caught_up.wait()
+            await put(bus, *[context(f"t{n}") for n in range(10)])
+            followed.offer((await bus.read(subjects.JOURNAL, 7, 1))[0])
+            async with asyncio.timeout(5):
+                await followed.reached(7)
+            assert seen(database)[:7] == list(range(1, 8))
+            followed.offer((await bus.read(subjects.JOURNAL, 3, 1))[0])
+            async with asyncio.timeout(5):
+                await followed.reached(10)
+            assert seen(database) == list(range(1, 11))
+    database.close()
+
+
+async def test_fresh_has_taken_all_that_was_stored_before(live: LiveMesh, path: Path) -> None:
+    database = open_database(path, SCHEMA)
+    async with live.bus() as bus:
+        slow = Projection(bus, database, subjects.JOURNAL, "task.>", apply, hints=False, pace_s=30)
+        async with following(slow):
+            for n in range(5):
+                await put(bus, context(f"t{n}"))
+                async with asyncio.timeout(5):
+                    await slow.fresh()
+                assert seen(database) == list(range(1, n + 2))
     database.close()

@@ -1,6 +1,9 @@
 """Services: the result, or the reason that there is none, and never a hang."""
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,6 +55,21 @@ async def memory(live: LiveMesh, verbs: Any = VERBS) -> AsyncIterator[Bus]:
     """A service of the name ``memory``, and a bus to ask it by."""
     async with live.bus("memory") as server, serving(server, "memory", verbs), live.bus("operator") as bus:
         yield bus
+
+
+async def test_a_bus_that_stalls_or_dies_while_a_service_starts_does_not_end_it(live: LiveMesh) -> None:
+    async with live.bus("memory") as server, live.bus("operator") as bus:
+        pid = live.server.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with serving(server, "memory", VERBS):
+                os.kill(pid, signal.SIGKILL)
+                await until(lambda: live.server.pid != pid and server.is_connected and bus.is_connected)
+                await bus.settle()
+                assert await ask(bus, "memory", "double", Question(4), Reply, timeout_s=5) == Reply(8)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_request_has_its_answer(live: LiveMesh) -> None:

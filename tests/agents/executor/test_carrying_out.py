@@ -97,7 +97,7 @@ class HangingJournal(Journal):
         super().__init__(bus, committer)
         self.hangs = asyncio.Event()
 
-    async def commit(self, *writes: Write) -> tuple[int, ...]:
+    async def commit(self, *writes: Write, ordered: bool = False) -> tuple[int, ...]:
         """Store, or hang."""
         if not self.takes_outcomes and any(isinstance(write.record, Outcome) for write in writes):
             self.hangs.set()

@@ -34,7 +34,7 @@ def inputs(kind: str = "move", balance: int = 7, **data: Any) -> Inputs:
 
 def make(of: Inputs, book: Playbook | None = None) -> Plan:
     """The plan by the ledger's playbooks, or by another one."""
-    chosen = book or choose(BOOKS, of.context.event.type, of.variables())
+    chosen = book or choose(BOOKS, of.context.event.type, of.variables)
     return make_plan(chosen, of, of.context.header)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.planner.playbook import Expression, ExpressionError, choose, compile_playbook, load_playbooks
+from agents.planner.playbook import Expression, ExpressionError, Variables, choose, compile_playbook, load_playbooks
 from mesh.errors import SettingsError
 from tests.ledger_pack.pack import LedgerOptions, pack, tools
 
@@ -94,7 +94,7 @@ def test_the_first_playbook_whose_condition_holds_is_chosen() -> None:
     books = load_playbooks(pack.playbooks, TOOLS)
 
     def chosen(kind: str, event_type: str = "ledger.entry.requested") -> str:
-        book = choose(books, event_type, {"data": {"kind": kind}})
+        book = choose(books, event_type, Variables({"data": {"kind": kind}}))
         return book.name if book else ""
 
     assert [chosen(kind) for kind in ("post", "wire", "none")] == ["ledger.post", "ledger.wire", ""]
@@ -114,6 +114,6 @@ def test_an_expression_that_cannot_be_evaluated_names_itself_and_its_place(
     text: str, variables: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(ExpressionError) as failed:
-        Expression(text, "till.yaml when").holds(variables)
+        Expression(text, "till.yaml when").holds(Variables(variables))
     assert str(failed.value).startswith("till.yaml when: ")
     assert message in str(failed.value)

@@ -79,11 +79,11 @@ def bundle() -> Bundle:
 async def plan_for(context: Context, systems: Mapping[str, Any]) -> Plan:
     """The plan that the planner makes, with readings made now and nothing in memory."""
     inputs = Inputs(context)
-    playbook = choose(playbooks(), context.event.type, inputs.variables())
+    playbook = choose(playbooks(), context.event.type, inputs.variables)
     assert playbook is not None
     box, readings = toolbox(systems), []
     for name, invocation in playbook.reads:
-        args = invocation.arguments(inputs.variables())
+        args = invocation.arguments(inputs.variables)
         tool = box.find(invocation.tool)
         answer = await box.call(tool, args, key="read", epoch=0, call_by=time.time() + tool.timeout_s)
         readings.append(Reading(name=name, call=Call(tool=invocation.tool, args=args), answer=answer))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.planner.playbook import Variables
 from mesh.canonical import effect_key
 from mesh.facts import RecallRequest
 from mesh.records import Plan, Step, Verdict
@@ -165,10 +166,10 @@ async def test_a_customer_whom_the_shop_does_not_know_gets_no_letter_and_is_deni
 
 
 def test_a_playbook_recalls_what_is_known_of_the_customer_and_what_people_corrected_in_it(retail_data: Path) -> None:
-    data = lines(retail_data / "events.jsonl")[0]["data"]
+    seen = Variables({"data": lines(retail_data / "events.jsonl")[0]["data"]})
     for book in playbooks():
         requests = [
-            RecallRequest(scope=scope.text_value({"data": data}), query=query.text_value({"data": data}), limit=limit)
+            RecallRequest(scope=scope.text_value(seen), query=query.text_value(seen), limit=limit)
             for scope, query, limit in book.recall
         ]
         assert [(request.scope, request.query) for request in requests] == [

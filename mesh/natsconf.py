@@ -21,6 +21,7 @@ _SYSTEM = "SYS"
 _MESH = "MESH"
 _LOG_LIMIT = 16 * 1024 * 1024
 _LOG_FILES = 3
+_PING_INTERVAL, _PING_MAX = "5s", 2  # a client that is gone without a word is forgotten in 15 s, not in minutes
 _ANSWER_WITHIN = "30s"
 
 
@@ -54,6 +55,8 @@ def render(
         "listen": f"127.0.0.1:{port}",
         "server_name": name,
         "max_payload": MAX_PAYLOAD,
+        "ping_interval": _PING_INTERVAL,
+        "ping_max": _PING_MAX,
         "log_file": str(log_file),
         "logfile_size_limit": _LOG_LIMIT,
         "logfile_max_num": _LOG_FILES,

@@ -33,6 +33,7 @@ BOUNDARIES = (
     DRAINING,
 )
 KILLS = "kills"
+LOAD_S = 4.0
 
 
 class Fault(StrEnum):
@@ -48,12 +49,16 @@ class NotHitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a cell works with: sites that it may share with other cells, a folder of its own, and its own dice."""
+    """What a cell works with: sites that it may share with other cells, a folder of its own, and its own dice.
+
+    ``load_s`` is how long an overload lasts; ten times as long it takes to work that off.
+    """
 
     sites: Sites
     folder: Path
     draw: random.Random
     seed: int
+    load_s: float = LOAD_S
 
 
 @dataclass(frozen=True, slots=True)

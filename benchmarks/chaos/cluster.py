@@ -4,6 +4,7 @@ The rule: a server that was killed stays away until it is started, on its own da
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ SERVERS = 3
 _UP_S = 30.0
 _STOP_S = 5.0
 _CLUSTER = "workmesh"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Member:
             str(find_binary()),
             "-c",
             str(self.config),
+            preexec_fn=_die_with_parent,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -56,6 +60,10 @@ class Member:
         if self.process is not None and self.is_up:
             os.kill(self.process.pid, signal.SIGKILL)
             await self.process.wait()
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class NatsCluster:

@@ -48,5 +48,5 @@ def _quorum() -> Iterator[Cell]:
 
 
 def _load() -> Iterator[Cell]:
-    yield Cell(ENVIRONMENT, "ten times the load", "all stages", "", overload.overload, limit_s=300)
+    yield Cell(ENVIRONMENT, "ten times the load", "all stages", "", overload.overload, limit_s=3600)
     yield Cell(ENVIRONMENT, "poison", "all stages", "", poison.poison)

@@ -17,28 +17,24 @@ from mesh import subjects
 from mesh.clock import now
 
 TIMES = 10
-LASTS_S = 4.0  # it takes ten times as long to work it off
 _PROBE = 80
 _CHUNK = 40
-_SETTLE_S = 240.0
+_SPARE_S = 60.0
 # At rest a role has 60 to 110 MB. A role holds at most 320 inputs of up to 64 KiB (concurrency and fetch_batch).
 _ROLE_MB = 256
 _NATS_MB = 512
-
-
-class _Long(Trial):
-    settle_s = _SETTLE_S
 
 
 async def overload(bench: Bench) -> Verdict:
     """Measure, overload, and wait until all is worked off: recovery counts from the end of the overload."""
     ground = await bench.sites.get(SiteSpec())
     sustained = await _sustained(bench, ground)
-    trial = await _Long.begin(ground, bench.folder.name, bench.draw, Load())
+    trial = await Trial.begin(ground, bench.folder.name, bench.draw, Load())
     pids = {name: ground.pid(name) for name in (*ground.children, NATS)}
     rest = memory_mb(pids)
     rate = TIMES * sustained
-    made = [event for _ in range(int(rate * LASTS_S / _CHUNK) + 1) for event in trial.make(_CHUNK)]
+    trial.settle_s = _SPARE_S + 2 * TIMES * bench.load_s
+    made = [event for _ in range(int(rate * bench.load_s / _CHUNK) + 1) for event in trial.make(_CHUNK)]
     started = time.monotonic()
     await trial.send(made, per_s=rate)
     acknowledged = len(made) / (time.monotonic() - started)
@@ -52,8 +48,8 @@ async def overload(bench: Bench) -> Verdict:
     if backlog < len(made) / 2:
         raise NotHitError(f"{rate:.0f} events/s left a backlog of {backlog} only: that is no overload")
     notes = (
-        f"sustained {sustained:.0f} tasks/s, offered {rate:.0f}/s for {LASTS_S:g} s, acknowledged {acknowledged:.0f}/s",
-        f"tasks open at its end: {backlog}",
+        f"sustained {sustained:.0f} tasks/s, offered {rate:.0f}/s for {bench.load_s:g} s",
+        f"acknowledged {acknowledged:.0f}/s, tasks open at its end: {backlog}",
         "peak memory (at rest) in MB: " + ", ".join(f"{name} {peak[name]} ({rest[name]})" for name in pids),
     )
     return replace(verdict, problems=(*verdict.problems, *over), notes=notes)

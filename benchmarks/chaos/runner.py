@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 from msgspec.structs import replace
 
-from benchmarks.chaos.cell import KILLS, Bench, Cell, NotHitError, Result
+from benchmarks.chaos.cell import KILLS, LOAD_S, Bench, Cell, NotHitError, Result
 from benchmarks.chaos.site import Sites
 from mesh.errors import WorkmeshError
 
@@ -30,13 +30,15 @@ def chosen(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
     return [cell for cell in cells if all(text in f"{cell.group} / {cell.name}" for text in only)]
 
 
-async def run_cells(cells: Sequence[Cell], seed: int, folder: Path, progress: Progress) -> list[Result]:
+async def run_cells(
+    cells: Sequence[Cell], seed: int, folder: Path, progress: Progress, load_s: float = LOAD_S
+) -> list[Result]:
     """Run these cells, their state in ``folder``. What a cell draws depends on the seed and its name alone."""
     results = []
     async with Sites(folder) as sites:
         for cell in cells:
             own = folder / slug(cell.name)
-            bench = Bench(sites, own, random.Random(f"{seed}/{cell.name}"), seed)
+            bench = Bench(sites, own, random.Random(f"{seed}/{cell.name}"), seed, load_s)
             result = await run_cell(cell, bench)
             if not result.passed:
                 try:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install check test demo up bench chaos lock clean
+.PHONY: install check test demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
 
@@ -35,6 +35,9 @@ up: install
 bench: install
 	$(BIN)/workmesh bench
 
+bench-peers: install
+	$(BIN)/python -m benchmarks.peers
+
 chaos: install
 	$(BIN)/workmesh chaos
 
@@ -42,4 +45,4 @@ lock:
 	uv pip compile --universal --generate-hashes --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

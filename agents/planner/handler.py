@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
+from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.planning import Inputs, make_plan
-from agents.planner.playbook import ExpressionError, Playbook, Variables, choose
+from agents.planner.playbook import Playbook, choose
 from agents.planner.turns import Turns
 from mesh import service, tracing
 from mesh.bus import Bus

@@ -9,7 +9,8 @@ from functools import cached_property
 
 import msgspec
 
-from agents.planner.playbook import ExpressionError, Playbook, PlaybookStep, Variables
+from agents.planner.expressions import ExpressionError, Variables
+from agents.planner.playbook import Playbook, PlaybookStep
 from mesh.canonical import effect_key
 from mesh.facts import RecalledFact
 from mesh.plans import plan_digest

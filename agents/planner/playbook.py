@@ -6,12 +6,12 @@ The rule: a playbook that names an unknown tool, argument or step is refused at 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import cel
 import msgspec
 import yaml
 
+from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
 from mesh.tools import Tool
@@ -76,63 +76,6 @@ class PlaybookSource(_Part, frozen=True, kw_only=True):
     reads: tuple[ReadSource, ...] = ()
     refuse: tuple[RefusalSource, ...] = ()
     rationale: str = '""'
-
-
-class ExpressionError(Exception):
-    """An expression could not be evaluated on these values; the message names it."""
-
-
-class Variables:
-    """What expressions see. CEL's own form of it is made once: that costs more than most expressions."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-        self.context = cel.Context(variables=self._values)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def names(self) -> frozenset[str]:
-        """Their names."""
-        return frozenset(self._values)
-
-    def put(self, name: str, value: Any) -> None:
-        """Add or replace one."""
-        self._values[name] = value
-        self.context.add_variable(name, value)
-
-
-class Expression:
-    """A compiled CEL expression."""
-
-    def __init__(self, text: str, place: str) -> None:
-        self.text = text
-        self._place = place
-        try:
-            self._program = cel.compile(text)
-        except Exception as error:
-            raise SettingsError(f"{place}: {text!r} is no CEL expression: {error}") from error
-
-    def value(self, variables: Variables) -> Any:
-        """Its value as plain Python; raises ``ExpressionError``."""
-        try:
-            return self._program.execute(variables.context)
-        except Exception as error:
-            raise ExpressionError(f"{self._place}: {self.text!r}: {error}") from error
-
-    def holds(self, variables: Variables) -> bool:
-        """Whether the condition holds; anything but a boolean is an ``ExpressionError``."""
-        value = self.value(variables)
-        if not isinstance(value, bool):
-            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not true or false")
-        return value
-
-    def text_value(self, variables: Variables) -> str:
-        """Its value, which must be a string."""
-        value = self.value(variables)
-        if not isinstance(value, str):
-            raise ExpressionError(f"{self._place}: {self.text!r} is {value!r}, not a string")
-        return value
 
 
 @dataclass(frozen=True, slots=True)

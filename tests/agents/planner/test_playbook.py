@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.planner.playbook import Expression, ExpressionError, Variables, choose, compile_playbook, load_playbooks
+from agents.planner.expressions import Expression, ExpressionError, Variables
+from agents.planner.playbook import choose, compile_playbook, load_playbooks
 from mesh.errors import SettingsError
 from tests.ledger_pack.pack import LedgerOptions, pack, tools
 

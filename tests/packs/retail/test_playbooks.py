@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.planner.playbook import Variables
+from agents.planner.expressions import Variables
 from mesh.canonical import effect_key
 from mesh.facts import RecallRequest
 from mesh.records import Plan, Step, Verdict

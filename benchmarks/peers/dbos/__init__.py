@@ -1,0 +1,1 @@
+"""DBOS, on SQLite and on Postgres."""

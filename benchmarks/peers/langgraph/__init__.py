@@ -1,0 +1,1 @@
+"""LangGraph with its SQLite checkpointer."""

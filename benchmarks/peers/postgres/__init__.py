@@ -1,0 +1,1 @@
+"""A Postgres of the run's own, from a wheel."""

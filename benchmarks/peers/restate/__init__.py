@@ -1,0 +1,1 @@
+"""Restate: its server, and a service endpoint with its Python SDK."""

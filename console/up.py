@@ -53,11 +53,12 @@ async def running(
     extra: Sequence[ChildSpec] = (),
     roles: Sequence[str] = ROLES,
     people: Mapping[Identity, Sequence[str]] | None = None,
+    binary: Path | None = None,
 ) -> AsyncIterator[Running]:
     """Start a site and wait until all its processes are ready; stop everything on leaving.
 
     ``env`` is added to the environment of the roles; ``extra`` processes are supervised beside them; ``people`` are
-    enrolled with their roles.
+    enrolled with their roles; ``binary`` is the nats-server to run, if not the installed one.
     """
     started = time.monotonic()
     site = Site(settings)
@@ -66,7 +67,10 @@ async def running(
         if not settings.bus.url:
             server = await stack.enter_async_context(
                 EmbeddedNats(
-                    settings.state_dir / "nats", site.users(), max_file_store=settings.bus.max_file_store_bytes
+                    settings.state_dir / "nats",
+                    site.users(),
+                    max_file_store=settings.bus.max_file_store_bytes,
+                    binary=binary,
                 )
             )
         url = server.url if server else settings.bus.url

@@ -31,6 +31,8 @@ _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _BLANK = " \t\n\r\x0b\x0c"
 _NO_RESPONDERS = "503"
+# A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
+_PING_S, _PINGS = 1, 3
 _DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
 
 
@@ -308,6 +310,7 @@ async def connect(
 ) -> AsyncIterator[Bus]:
     """Connect and stay connected: reconnects for ever, with the same subscriptions; closes on leaving.
 
+    ``url`` may be several, joined by commas: the servers of one cluster; it goes on with the next when one is away.
     ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
     """
     listener = _Listener()
@@ -315,7 +318,7 @@ async def connect(
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(
-                url,
+                [each.strip() for each in url.split(",")],
                 name=name,
                 error_cb=listener.on_error,
                 disconnected_cb=listener.on_disconnect,
@@ -323,8 +326,8 @@ async def connect(
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
                 connect_timeout=2,
-                ping_interval=10,
-                max_outstanding_pings=2,
+                ping_interval=_PING_S,
+                max_outstanding_pings=_PINGS,
                 pending_size=16 * 1024 * 1024,
                 allow_reconnect=True,
                 **(options or {}),

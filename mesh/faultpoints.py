@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+from mesh import clock
+
 VARIABLE = "WORKMESH_FAULTPOINT"
 
 _armed: dict[str, str] = {}
@@ -21,12 +23,19 @@ def arm(spec: str | None) -> None:
     ``kill`` sends SIGKILL to the own process, ``stop`` SIGSTOP; ``hold:<file>`` waits until the file exists. With
     ``@<file>`` behind it an action runs once: it writes the time into that file first, and is passed over when it is
     there. With ``#<n>`` before that it runs from the nth time on that this process reaches the point.
+
+    ``clock=<seconds>@<file>`` is no point: the clock of this process jumps by so much when the file is there.
     """
     _armed.clear()
     _reached.clear()
+    clock.unshift()
     for part in filter(None, (spec or "").split(",")):
         point, _, action = part.partition("=")
-        _armed[point] = action
+        if point == "clock":
+            seconds, _, since = action.partition("@")
+            clock.shift(float(seconds), Path(since))
+        else:
+            _armed[point] = action
 
 
 async def reach(point: str) -> None:
@@ -44,7 +53,7 @@ async def reach(point: str) -> None:
             descriptor = os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             return
-        os.write(descriptor, repr(time.time()).encode())
+        os.write(descriptor, repr(time.time()).encode())  # the true time: whoever armed it reads this
         os.close(descriptor)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -4,6 +4,7 @@ The rule: only loopback, only known keys, and nothing acknowledged before it is 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,42 @@ _SYSTEM = "SYS"
 _MESH = "MESH"
 _LOG_LIMIT = 16 * 1024 * 1024
 _LOG_FILES = 3
+_PING_INTERVAL, _PING_MAX = "5s", 2  # a client that is gone without a word is forgotten in 15 s, not in minutes
 _ANSWER_WITHIN = "30s"
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a server knows of its cluster: the name, its own port for routes, and where the others listen for them."""
+
+    name: str
+    port: int
+    routes: tuple[str, ...]
+
+
 def render(
-    *, port: int, store: Path, log_file: Path, users: Sequence[BusUser], name: str, max_file_store: int = 0
+    *,
+    port: int,
+    store: Path,
+    log_file: Path,
+    users: Sequence[BusUser],
+    name: str,
+    max_file_store: int = 0,
+    cluster: Cluster | None = None,
 ) -> bytes:
     """The configuration file. ``max_file_store`` is in bytes; 0 lets the server take what the disk has.
 
-    No monitoring, cluster, leaf node or websocket port is opened.
+    ``name`` must differ among the servers of a cluster. No monitoring, leaf node or websocket port is opened.
     """
     jetstream: dict[str, Any] = {"store_dir": str(store), "sync_interval": "always"}
     if max_file_store:
         jetstream["max_file_store"] = max_file_store
-    config = {
+    config: dict[str, Any] = {
         "listen": f"127.0.0.1:{port}",
         "server_name": name,
         "max_payload": MAX_PAYLOAD,
+        "ping_interval": _PING_INTERVAL,
+        "ping_max": _PING_MAX,
         "log_file": str(log_file),
         "logfile_size_limit": _LOG_LIMIT,
         "logfile_max_num": _LOG_FILES,
@@ -52,6 +72,9 @@ def render(
             },
         },
     }
+    if cluster is not None:
+        routes = list(cluster.routes)
+        config["cluster"] = {"name": cluster.name, "listen": f"127.0.0.1:{cluster.port}", "routes": routes}
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
 
 

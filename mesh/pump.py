@@ -20,7 +20,8 @@ from mesh.errors import BusUnavailableError, WorkmeshError
 log = structlog.get_logger(__name__)
 
 _NANO = 1_000_000_000
-_EXPIRES_S = 30.0
+# A pull whose connection died without a word takes deliveries with it until it expires, or the server knows.
+_EXPIRES_S = 5.0
 _DRAIN_S = 1.0
 _HEARTBEAT = "100"
 _EXPIRED = "408"

@@ -34,7 +34,9 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class BusSettings(_Section, frozen=True):
-    """The bus. ``url`` "" is the embedded server; ``identity`` "" is ``<state_dir>/keys/<role>.nk``.
+    """The bus. ``url`` "" is the embedded server; several joined by commas are the servers of one cluster.
+
+    ``identity`` "" is ``<state_dir>/keys/<role>.nk``.
 
     Ages are in seconds, 0 keeps for ever; ``*_max_bytes`` -1 sets no limit.
     """

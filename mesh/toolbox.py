@@ -14,6 +14,7 @@ import tenacity
 
 from mesh import metrics
 from mesh.breaker import Breaker
+from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from mesh.records import Json
 from mesh.tools import Recovery, Tool, ToolCall
@@ -102,7 +103,7 @@ class Toolbox:
         parsed = self._parse(tool, args)
         breaker = self._breakers[tool.target]
         breaker.check()
-        call = ToolCall(key, epoch, time.time() + tool.timeout_s, trace, self._systems.get(tool.target))
+        call = ToolCall(key, epoch, unix() + tool.timeout_s, trace, self._systems.get(tool.target))
         try:
             async with asyncio.timeout(tool.timeout_s):
                 answer = await tool.verify(parsed, call)
@@ -120,7 +121,7 @@ class Toolbox:
 
     async def _once(self, tool: Tool, args: msgspec.Struct, call: ToolCall) -> Json:
         async with self._limits[tool.name]:
-            left = call.call_by - time.time()
+            left = call.call_by - unix()
             if left <= 0 and not tool.read_only:
                 raise NotSentError(f"the time to call {tool.name} for {call.key} is over")
             breaker = self._breakers[tool.target]

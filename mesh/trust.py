@@ -5,7 +5,7 @@ The rule: an entry that the root did not sign does not exist; a revoked key is r
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Annotated, Any, Literal, Protocol, Self
 
@@ -14,6 +14,7 @@ import nats.errors
 import nats.js.errors
 import structlog
 
+from mesh.clock import now
 from mesh.errors import BusUnavailableError, SignatureError, TerminalError
 from mesh.identity import Identity, is_public_key
 from mesh.signing import TRUST_TYPE, open_envelope, sign
@@ -263,7 +264,7 @@ async def revoke(bucket: Bucket, root: Identity, name: str, *, at: datetime | No
     try:
         held = await bucket.get(name)
         entry = TrustDirectory(root.public_key).apply(held.value, name=name)
-        revoked = msgspec.structs.replace(entry, revoked_at=at or datetime.now(UTC))
+        revoked = msgspec.structs.replace(entry, revoked_at=at or now())
         await bucket.update(name, bytes(sign(revoked, TRUST_TYPE, root)), last=held.revision)
     except nats.js.errors.KeyNotFoundError as error:
         raise TerminalError(f"nobody named {name} is enrolled: see `workmesh keys list`") from error

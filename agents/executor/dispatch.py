@@ -4,12 +4,13 @@ The rule: between the effect record and the result there is exactly one call in 
 """
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NoReturn
 
 import msgspec
 import structlog
 
+from agents.executor.doubts import Doubts
 from agents.executor.protocol import UNDO, Dispatch, Recover
 from agents.executor.task import Task
 from mesh import faultpoints, metrics, plans, subjects
@@ -37,6 +38,7 @@ class Dispatcher:
         self._outbox = Outbox(checkpoint)
         self._executor = executor
         self._noted: set[str] = set()
+        self._doubts = Doubts()
 
     async def commit(self, task: Task, *writes: Write, ordered: bool = True) -> tuple[int, ...]:
         """Commit the results that wait, and these writes behind them; the sequences of ``writes``.
@@ -210,7 +212,7 @@ class Dispatcher:
     def _doubt(self, task: Task, effect: Effect, tool: Tool, error: UncertainError, delay: float | None) -> NoReturn:
         # Nobody is asked, neither the target nor a person, before the call can take effect no more.
         if tool.recovery is not Recovery.IDEMPOTENT:
-            delay = _settled_in(effect, tool)
+            delay = self._doubts.left_s(effect, tool)
         raise RetryableError(f"{tool.name} for {task.id} is uncertain: {error}", delay_s=delay) from error
 
     async def _ask_person(self, task: Task, effect: Effect, why: str) -> None:
@@ -225,19 +227,13 @@ class Dispatcher:
         return not await self._checkpoint.was_dispatched(effect.key, effect.epoch)
 
     def _wait_settled(self, effect: Effect, tool: Tool) -> None:
-        left = _settled_in(effect, tool)
+        left = self._doubts.left_s(effect, tool)
         if left > 0:
             raise NotYetError(f"a call for {effect.key} may still be under way for {left:.2f} s", delay_s=left)
 
 
 def _write(task: Task, result: Result) -> Write:
     return Write(result, task.actions().get(result.step).result_seq)
-
-
-def _settled_in(effect: Effect, tool: Tool) -> float:
-    """Seconds until no dispatch of this effect can take effect any more."""
-    end = effect.call_by + timedelta(seconds=tool.settle_s)
-    return max(0.0, (end - datetime.now(UTC)).total_seconds())
 
 
 def _result(

@@ -3,7 +3,6 @@
 The rule: what a plan rests on (readings, recalled facts, what could not be had) is in the plan.
 """
 
-import time
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +14,7 @@ from agents.planner.playbook import Playbook, choose
 from agents.planner.turns import Turns
 from mesh import service, tracing
 from mesh.bus import Bus
+from mesh.clock import unix
 from mesh.errors import (
     BusUnavailableError,
     NotSentError,
@@ -92,7 +92,7 @@ class Planner:
         tool = toolbox.find(call.tool)
         try:
             answer = await toolbox.call(
-                tool, call.args, key=f"read-{variables['task_id']}", epoch=0, call_by=time.time() + tool.timeout_s
+                tool, call.args, key=f"read-{variables['task_id']}", epoch=0, call_by=unix() + tool.timeout_s
             )
         except ToolRefusedError as error:
             raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error

@@ -33,6 +33,7 @@ BOUNDARIES = (
     DRAINING,
 )
 KILLS = "kills"
+LOAD_S = 4.0
 
 
 class Fault(StrEnum):
@@ -48,12 +49,16 @@ class NotHitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a cell works with: sites that it may share with other cells, a folder of its own, and its own dice."""
+    """What a cell works with: sites that it may share with other cells, a folder of its own, and its own dice.
+
+    ``load_s`` is how long an overload lasts; ten times as long it takes to work that off.
+    """
 
     sites: Sites
     folder: Path
     draw: random.Random
     seed: int
+    load_s: float = LOAD_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Cell:
     column: str
     fault: str
     run: Callable[[Bench], Awaitable[Verdict]]
+    limit_s: float = 120.0
 
     @property
     def name(self) -> str:
@@ -84,6 +90,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
     recovery_s: float | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.chaos.cell import Result
+from benchmarks.chaos.cell import LOAD_S, Result
 from benchmarks.chaos.matrix import cells
 from benchmarks.chaos.report import show, summary, write
 from benchmarks.chaos.runner import chosen, run_cells
@@ -24,10 +24,22 @@ from mesh.settings import LogSettings
 @click.option(
     "--report", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Write the table and picture there."
 )
+@click.option(
+    "--load-s",
+    default=LOAD_S,
+    show_default=True,
+    help="How long the overload lasts; it takes ten times as long to end.",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep all state in this folder.")
 @json_option
 def chaos(
-    seed: int, only: tuple[str, ...], as_list: bool, report: Path | None, keep: Path | None, as_json: bool
+    seed: int,
+    only: tuple[str, ...],
+    as_list: bool,
+    report: Path | None,
+    load_s: float,
+    keep: Path | None,
+    as_json: bool,
 ) -> None:
     """Kill and stop every process at every boundary; exit 1 when anything was lost, repeated or not as expected."""
     wanted = chosen(cells(), only)
@@ -39,7 +51,7 @@ def chaos(
         return
     logs.configure(LogSettings(level="error"), role="chaos", instance="chaos")
     with _folder(keep) as folder:
-        results = run_async(run_cells(wanted, seed, folder, _Progress(len(wanted)).tell))
+        results = run_async(run_cells(wanted, seed, folder, _Progress(len(wanted)).tell, load_s))
     total = summary(results)
     if report is not None:
         write(results, seed, report)  # also of cells that failed: the page says which
@@ -63,7 +75,9 @@ class _Progress:
         recovery = "-" if result.recovery_s is None else f"{result.recovery_s:.2f} s"
         says = "ok" if result.passed else "FAILED: " + "; ".join(result.problems)[:400]
         numbers = f"{result.tasks} tasks, {result.lost} lost, {result.duplicates} duplicates, recovery {recovery}"
-        click.echo(f"{self._done}/{self._total} {result.name} ({result.seconds:.1f} s): {numbers}: {says}", err=True)
+        told = "".join(f"; {note}" for note in result.notes)
+        line = f"{self._done}/{self._total} {result.name} ({result.seconds:.1f} s): {numbers}: {says}{told}"
+        click.echo(line, err=True)
 
 
 @contextmanager

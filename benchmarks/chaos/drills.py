@@ -51,7 +51,7 @@ class Drill:
         first, mark = trial.ground.mark(), trial.ground.mark()
         await trial.ground.arm({role: f"{point}=kill@{first}"})
         await trial.work()
-        await _passed(trial, first)
+        await passed(trial, first)
         trial.ground.arm_next(role, f"{role}.opening={self.fault}@{mark}")
         await self._hit(trial, mark)
         return await self._finish(trial)
@@ -66,7 +66,7 @@ class Drill:
             points[copy_of("executor")] = armed
         await trial.ground.arm(points)
         await trial.work()
-        await _passed(trial, first)
+        await passed(trial, first)
         await self._hit(trial, mark)
         return await self._finish(trial)
 
@@ -76,7 +76,7 @@ class Drill:
         first, mark, release = (trial.ground.mark() for _ in range(3))
         await trial.ground.arm({role: f"{held}=hold:{release}@{first},{point}={self.fault}@{mark}"})
         await trial.work()
-        await _passed(trial, first)
+        await passed(trial, first)
         trial.ground.send(role, signal.SIGTERM)
         await self._hit(trial, mark)
         return await self._finish(trial, release)
@@ -95,10 +95,10 @@ class Drill:
         await ground.arm({"executor": ",".join(parts)})
         await trial.work()
         if after or drain:
-            await _passed(trial, first)
+            await passed(trial, first)
         if drain:
             ground.send("executor", signal.SIGTERM)
-        await _passed(trial, mark)
+        await passed(trial, mark)
         trial.fault_at = now()
         ground.send(victim, _SIGNALS[self.fault])
         release.make()
@@ -135,7 +135,7 @@ class Drill:
 
     async def _hit(self, trial: Trial, mark: Mark) -> None:
         """Wait until the fault itself has happened: from then on recovery counts."""
-        trial.fault_at = await _passed(trial, mark)
+        trial.fault_at = await passed(trial, mark)
 
     async def _finish(self, trial: Trial, release: Mark | None = None) -> Verdict:
         """Let go on what is stopped, past the ack wait; let go what is held; give more work; wait for the end."""
@@ -165,7 +165,8 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-async def _passed(trial: Trial, mark: Mark) -> datetime:
+async def passed(trial: Trial, mark: Mark) -> datetime:
+    """When the fault point was reached; raises ``NotHitError`` when it is not."""
     try:
         return await trial.reached(mark)
     except TimeoutError as error:

@@ -38,7 +38,7 @@ class Orders:
 
     def make(self, prefix: str, draw: random.Random, count: int, sagas: int = 0) -> Iterator[Made]:
         """``count`` events on about half as many orders, ``sagas`` of them to be compensated, in mixed order."""
-        plain = draw.sample(self._plain, max(1, (count - sagas + 1) // 2))
+        plain = draw.sample(self._plain, min(len(self._plain), max(1, (count - sagas + 1) // 2)))
         kinds = [True] * sagas + [False] * (count - sagas)
         draw.shuffle(kinds)
         undone = iter(draw.sample(self._sagas, sagas))

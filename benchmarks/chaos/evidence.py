@@ -59,13 +59,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the evidence comes to. ``recovery_s`` is ``None`` without a fault."""
+    """What the evidence comes to. ``recovery_s`` is ``None`` without a fault; ``notes`` say how hard the fault was."""
 
     tasks: int
     lost: int
     duplicates: int
     recovery_s: float | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def judge(evidence: Evidence) -> Verdict:

@@ -22,6 +22,7 @@ from benchmarks.chaos.cell import (
     Fault,
 )
 from benchmarks.chaos.drills import Drill
+from benchmarks.chaos.environment import environment
 from benchmarks.chaos.evidence import Verdict
 from benchmarks.chaos.site import NATS, SHOP, SiteSpec
 from benchmarks.chaos.storm import storm
@@ -44,7 +45,7 @@ def cells() -> list[Cell]:
     """All cells, those that share a site next to each other."""
     systems = [cell for fault in Fault for cell in (*_row(SHOP, fault, _shop(fault)), *_row(NATS, fault, _nats(fault)))]
     storms = [Cell(STORMS, "sample", f"keys {keys}", KILLS, partial(storm, keys=keys)) for keys in ("honour", "ignore")]
-    return [*_roles(Fault.KILL), *systems, *_roles(Fault.STOP), *_forgetful(), *storms]
+    return [*_roles(Fault.KILL), *systems, *_roles(Fault.STOP), *_forgetful(), *environment(), *storms]
 
 
 def _roles(fault: Fault) -> Iterator[Cell]:

@@ -128,6 +128,8 @@ def markdown(results: Sequence[Result], seed: int) -> str:
                 lines.append(f"| {row} | {fault} | {' | '.join(cells)} |")
     failed = [result for result in results if not result.passed]
     lines += ["", *(f"- {result.name}: {'; '.join(result.problems)}" for result in failed)] if failed else []
+    noted = [result for result in results if result.notes]
+    lines += ["", *(f"- {result.name}: {'; '.join(result.notes)}" for result in noted)] if noted else []
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +160,7 @@ def picture(groups: Sequence[Grid]) -> str:
 
 def _drawn(grid: Grid, top: int) -> list[str]:
     faults = ", ".join(f"{place} {fault}" for place, fault in zip(("left", "right"), grid.faults, strict=False))
-    title = f"{grid.group} ({faults}): seconds to recover"
+    title = f"{grid.group}{f' ({faults})' if len(grid.faults) > 1 else ''}: seconds to recover"
     parts = [f"<text x='10' y='{top + 14}' font-weight='bold' font-size='14'>{escape(title)}</text>"]
     for number, column in enumerate(grid.columns):
         for line, words in enumerate(_wrapped(column)):

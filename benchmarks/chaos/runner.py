@@ -13,11 +13,10 @@ from pathlib import Path
 import httpx2
 from msgspec.structs import replace
 
-from benchmarks.chaos.cell import KILLS, Bench, Cell, NotHitError, Result
+from benchmarks.chaos.cell import KILLS, LOAD_S, Bench, Cell, NotHitError, Result
 from benchmarks.chaos.site import Sites
 from mesh.errors import WorkmeshError
 
-CELL_S = 120.0
 STORM_S = 300.0
 
 Progress = Callable[[Result], None]
@@ -31,13 +30,15 @@ def chosen(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
     return [cell for cell in cells if all(text in f"{cell.group} / {cell.name}" for text in only)]
 
 
-async def run_cells(cells: Sequence[Cell], seed: int, folder: Path, progress: Progress) -> list[Result]:
+async def run_cells(
+    cells: Sequence[Cell], seed: int, folder: Path, progress: Progress, load_s: float = LOAD_S
+) -> list[Result]:
     """Run these cells, their state in ``folder``. What a cell draws depends on the seed and its name alone."""
     results = []
     async with Sites(folder) as sites:
         for cell in cells:
             own = folder / slug(cell.name)
-            bench = Bench(sites, own, random.Random(f"{seed}/{cell.name}"), seed)
+            bench = Bench(sites, own, random.Random(f"{seed}/{cell.name}"), seed, load_s)
             result = await run_cell(cell, bench)
             if not result.passed:
                 try:
@@ -55,7 +56,7 @@ async def run_cell(cell: Cell, bench: Bench) -> Result:
     result = Result(group=cell.group, row=cell.row, column=cell.column, fault=cell.fault)
     bench.folder.mkdir(parents=True, exist_ok=True)
     try:
-        async with asyncio.timeout(CELL_S if cell.fault != KILLS else STORM_S):
+        async with asyncio.timeout(cell.limit_s if cell.fault != KILLS else STORM_S):
             verdict = await cell.run(bench)
     except NotHitError as error:
         result = replace(result, problems=(f"not tested: {error}",))
@@ -69,6 +70,7 @@ async def run_cell(cell: Cell, bench: Bench) -> Result:
             duplicates=verdict.duplicates,
             recovery_s=None if verdict.recovery_s is None else round(verdict.recovery_s, 3),
             problems=verdict.problems,
+            notes=verdict.notes,
         )
     return replace(result, seconds=round(time.monotonic() - started, 2))
 

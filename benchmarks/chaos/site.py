@@ -9,7 +9,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -120,8 +120,8 @@ class Ground:
     def pid(self, name: str) -> int:
         """The process id of a child, or of the bus."""
         server = self.running.server
-        if name == NATS and server is not None:
-            return server.pid
+        if name == NATS:
+            return server.pid if server is not None else 0
         return self.children[name].pid
 
     def send(self, name: str, number: int) -> int:
@@ -144,7 +144,11 @@ class Ground:
         """Start children anew, each with its fault points armed; return when they are ready."""
         for name, armed in points.items():
             self.arm_next(name, armed)
-        await asyncio.gather(*(self._restart(name) for name in points))
+        await self.renew(points)
+
+    async def renew(self, names: Iterable[str]) -> None:
+        """Start children anew; return when they are ready."""
+        await asyncio.gather(*(self._restart(name) for name in names))
 
     async def ready(self) -> None:
         """Return when all is up and no consumer has anything left to do; raises ``TimeoutError``."""
@@ -242,18 +246,28 @@ def saga_installed(folder: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def ground_in(folder: Path, spec: SiteSpec) -> AsyncIterator[Ground]:
-    """A site of this kind in a folder, with the sample's shop and the saga pack."""
+async def ground_in(
+    folder: Path, spec: SiteSpec, *, env: Mapping[str, str] | None = None, binary: Path | None = None
+) -> AsyncIterator[Ground]:
+    """A site of this kind in a folder, with the sample's shop and the saga pack.
+
+    ``env`` are further settings of all its processes; ``binary`` is the nats-server to run, if not the installed one.
+    """
     demo = load_demo(PACK)
     systems = demo.systems(demo.sample, folder / "systems", {"keys": spec.keys})
-    settings = with_state_dir(load(None, {}), folder / "site")
+    settings = with_state_dir(load(None, env or {}), folder / "site")
     options = {**systems.options, **({"recovery": spec.recovery} if spec.recovery else {})}
     saga = {name: value for name, value in options.items() if name in ("shop_url", "recovery")}
     async with AsyncExitStack() as stack:
         installed = stack.enter_context(saga_installed(folder / "installed"))
         paths = [installed, *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {**systems_env(PACK, options), **systems_env("saga", saga), "PYTHONPATH": os.pathsep.join(paths)}
-        site = await stack.enter_async_context(running(settings, env=env, extra=systems.children))
+        env = {
+            **(env or {}),
+            **systems_env(PACK, options),
+            **systems_env("saga", saga),
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+        site = await stack.enter_async_context(running(settings, env=env, extra=systems.children, binary=binary))
         children = dict(site.supervisor.children)
         if spec.copies:
             specs = [_copy(role_spec(settings, role, None, env)) for role in ROLES]

@@ -55,14 +55,16 @@ PLAIN = Load()
 class Trial:
     """Made on an idle site; everything since then is this cell's."""
 
+    settle_s = SETTLE_S
+
     def __init__(self, ground: Ground, name: str, draw: random.Random, load: Load) -> None:
         self.ground = ground
         self.fault_at: datetime | None = None
         self._draw = draw
         self._load = load
         self._name = f"{name}-{next(ground.numbers)}"
-        self._made: dict[str, Made] = {}
-        self._published = 0
+        self._made: dict[bytes, Made] = {}
+        self._published: set[bytes] = set()
         self._batches = 0
         self._events = self._journal = self._quarantine = self._applied = 0
         self._facts: dict[str, tuple[datetime, datetime] | None] = {}
@@ -85,11 +87,19 @@ class Trial:
 
     async def publish(self, count: int, sagas: int = 0) -> None:
         """Publish events and return when all are on disk."""
+        await self.send(self.make(count, sagas))
+
+    def make(self, count: int, sagas: int = 0) -> list[Made]:
+        """Events that nobody has published yet."""
         self._batches += 1
-        made = list(self.ground.orders.make(f"{self._name}-{self._batches}", self._draw, count, sagas))
-        self._made |= {event.task_id: event for event in made}
-        async for _ in publish_lines(self.ground.committer, [event.line for event in made]):
-            self._published += 1
+        return list(self.ground.orders.make(f"{self._name}-{self._batches}", self._draw, count, sagas))
+
+    async def send(self, made: Sequence[Made], *, per_s: float = 0.0) -> None:
+        """Publish these in order, at this rate; return when all are on disk. One that is there twice counts once."""
+        self._made |= {event.line: event for event in made}
+        lines = [event.line for event in made]
+        async for item in publish_lines(self.ground.committer, lines, per_s=per_s):
+            self._published.add(lines[item.line])
 
     def remember(self, count: int) -> None:
         """Have memory asked to remember facts, each again and again until it says that it did."""
@@ -123,7 +133,9 @@ class Trial:
         """Wait until all that was published came to its end, or nothing moves any more; the verdict."""
         problems: list[str] = []
         try:
-            await until(self._is_settled, SETTLE_S, "every task has its outcome and lesson, all consumers are idle")
+            await until(
+                self._is_settled, self.settle_s, "every task has its outcome and lesson, all consumers are idle"
+            )
         except TimeoutError as error:
             problems.append(f"stuck: {error}")
         for task in self._remembering:
@@ -138,11 +150,10 @@ class Trial:
         """What streams, shop, outbox and memory say now."""
         bus = self.ground.bus
         journal = await _read(bus, subjects.JOURNAL, self._journal)
-        aside = await _read(bus, subjects.QUARANTINE, self._quarantine)
-        found = [msgspec.json.decode(item.data, type=quarantine.Quarantined) for item in aside]
+        found = await self.set_aside()
         return Evidence(
-            published=self._published,
-            accepted=[self._accepted(message) for message in await _read(bus, subjects.EVENTS, self._events)],
+            published=len(self._published),
+            accepted=[item for message in await self.events() if (item := self.accepted(message))],
             records=[_seen(message) for message in journal if message.subject.startswith("task.")],
             applied=[entry.key for entry in (await self.ground.applied())[self._applied :]],
             letters=self.ground.letters(),
@@ -154,23 +165,43 @@ class Trial:
             last_kind=self._load.last_kind,
         )
 
+    async def journal(self) -> list[StoredMessage]:
+        """The records of tasks since the trial began."""
+        return await _read(self.ground.bus, subjects.JOURNAL, self._journal, "task.>")
+
     async def _is_settled(self) -> bool:
         await asyncio.sleep(_POLL_S)
         if not all(task.done() for task in self._remembering):
             return False
         try:
+            if not await self.ground.idle():
+                return False
             bus = self.ground.bus
             lessons = await _read(bus, subjects.JOURNAL, self._journal, subjects.kind("lesson"))
             done = {message.subject.split(".")[3] for message in lessons}
             if len(done) < len(self._made):
                 done |= _waiting(await _read(bus, subjects.JOURNAL, self._journal, subjects.kind("decision")))
-            return len(done) >= len(self._made) and await self.ground.idle()
+            return len(done) >= len(self._made)
         except BusUnavailableError:
             return False
 
-    def _accepted(self, message: StoredMessage) -> Accepted:
+    async def events(self) -> list[StoredMessage]:
+        """What is in ``EVENTS`` since the trial began."""
+        return await _read(self.ground.bus, subjects.EVENTS, self._events)
+
+    async def set_aside(self) -> list[quarantine.Quarantined]:
+        """What is in quarantine since the trial began."""
+        found = await _read(self.ground.bus, subjects.QUARANTINE, self._quarantine)
+        return [quarantine.decode(message) for message in found]
+
+    def is_own(self, message: StoredMessage) -> bool:
+        """Whether this trial published the event in a message."""
+        return message.data in self._made
+
+    def accepted(self, message: StoredMessage) -> Accepted | None:
+        """The event in a message as evidence; ``None`` for one that does not count."""
         head = msgspec.json.decode(message.data, type=_Head)
-        made = next((made for made in self._made.values() if made.line == message.data), None)
+        made = self._made.get(message.data)
         if made is None:
             raise WorkmeshError(f"event {head.id!r} of {head.source!r} is none that this cell published")
         return Accepted(made.task_id, made.entity, datetime.fromisoformat(message.time), made.ending)
@@ -202,7 +233,7 @@ def _waiting(messages: Sequence[StoredMessage]) -> frozenset[str]:
     for message in messages:
         if not message.subject.startswith("task.decision."):
             continue
-        match records.decode(message.data):
+        match record_in(message):
             case Decision(header=head, phase=Phase.PROPOSE, verdict=Says.NEEDS_APPROVAL):
                 asked.add(head.task_id)
             case Decision(header=head, phase=Phase.EXECUTE):
@@ -214,9 +245,17 @@ def _seen(message: StoredMessage) -> Seen:
     kind, _, task = message.subject.split(".")[1:4]
     status = None
     if kind == "outcome":
-        record = records.decode(message.data)
+        record = record_in(message)
         status = record.status if isinstance(record, Outcome) else None
     return Seen(kind, task, datetime.fromisoformat(message.time).astimezone(UTC), status)
+
+
+def record_in(message: StoredMessage) -> records.AnyRecord | None:
+    """The record in a message of the journal, or ``None`` when it is none."""
+    try:
+        return records.decode(message.data)
+    except ValueError:
+        return None
 
 
 async def _read(bus: Bus, stream: str, after: int, subject: str = ">") -> list[StoredMessage]:

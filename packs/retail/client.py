@@ -4,16 +4,17 @@ The rule: ``NotSentError`` only where nothing changed, ``ToolRefusedError`` only
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Self
 from urllib.parse import quote, urlencode
 
 import httpx2
 import msgspec
 
+from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from packs.retail.arguments import OrderArgs
 from packs.retail.facts import Customer, Document, Item, Lookup, Order, cents
@@ -23,6 +24,7 @@ TIMEOUT = httpx2.Timeout(connect=0.5, pool=0.5, write=0.5, read=1.8)
 # Idle connections are dropped before the shop does so (uvicorn: after 5 s), else a request may meet a closed one.
 LIMITS = httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=3.0)
 
+_SLOW_ANSWER_S = 5.0
 _NOTHING_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -95,6 +97,7 @@ class Shop:
     def __init__(self, url: str, client: httpx2.AsyncClient) -> None:
         self._url = url.rstrip("/")
         self._client = client
+        self._ahead_s = 0.0
         self._looking: dict[str, asyncio.Task[ShopLookup]] = {}
 
     @classmethod
@@ -163,9 +166,10 @@ class Shop:
             raise NotSentError(str(error)) from error
 
     async def _post(self, path: str, body: bytes, key: str, call_by: float, traceparent: str) -> ChangeAnswer:
-        if time.time() >= call_by:
+        if unix() >= call_by:
             raise NotSentError(f"the time to send {key} is over")
-        headers = {"content-type": "application/json", "idempotency-key": key, "request-deadline": f"{call_by:.6f}"}
+        deadline = f"{call_by + self._ahead_s:.6f}"
+        headers = {"content-type": "application/json", "idempotency-key": key, "request-deadline": deadline}
         if traceparent:
             headers["traceparent"] = traceparent
         response = await self._send(httpx2.Request("POST", self._url + path, headers=headers, content=body))
@@ -178,11 +182,26 @@ class Shop:
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         try:
-            return await self._client.send(request)
+            response = await self._client.send(request)
         except _NOTHING_SENT as error:
             raise NotSentError(f"the shop at {self._url} cannot be reached: {error!r}") from error
         except httpx2.RequestError as error:
             raise UncertainError(f"{request.method} {request.url.path} got no answer: {error!r}") from error
+        self._ahead_s = ahead_s(response.headers.get("date", ""), unix())
+        return response
+
+
+def ahead_s(date: str, here: float) -> float:
+    """How far the shop's clock is ahead of ours (at ``here``), by the ``Date`` of its answer; 0 when it agrees.
+
+    The date was written before it came here, in whole seconds (RFC 9110 5.6.7): the shop is never less ahead than it
+    seems, so a deadline moved by this never comes too late. Behind by a little is an answer that took its time.
+    """
+    try:
+        seems = parsedate_to_datetime(date).timestamp() - here
+    except ValueError:
+        return 0.0
+    return 0.0 if -_SLOW_ANSWER_S < seems < 0 else seems
 
 
 def _answer(response: httpx2.Response) -> ChangeAnswer:

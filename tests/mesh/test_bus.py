@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
+from benchmarks.chaos.proxy import Proxy
 from mesh import bus as bus_module
 from mesh import subjects
 from mesh.bus import connect
@@ -135,3 +136,21 @@ _VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_s
 def test_headers_are_read_as_nats_py_reads_them(lines: list[tuple[str, str, str]]) -> None:
     raw = "".join(f"{name}{colon}{value}\r\n" for name, colon, value in lines).encode() + b"\r\n"
     assert bus_module._Client._parse_header_lines(raw) == Client._parse_header_lines(raw)
+
+
+async def test_a_connection_that_dies_without_a_word_is_given_up_within_seconds(live: LiveMesh) -> None:
+    async with Proxy(int(live.server.url.rpartition(":")[2])) as proxy:
+        options = live.identities["everyone"].nats_options()
+        async with connect(proxy.url, name="everyone", options=options, request_timeout_s=1.0) as bus:
+            reconnected = asyncio.Event()
+
+            async def tell() -> None:
+                reconnected.set()
+
+            bus.on_reconnect(tell)
+            proxy.leave_for_dead()
+            with pytest.raises(BusUnavailableError):
+                await bus.at(subjects.JOURNAL, 1)
+            async with asyncio.timeout(6.0):
+                await reconnected.wait()
+            assert await bus.at(subjects.JOURNAL, 1) is None

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 import structlog.testing
 from prometheus_client import REGISTRY
 
+from benchmarks.chaos.proxy import Proxy
 from mesh import subjects
-from mesh.bus import Bus
+from mesh.bus import Bus, connect
 from mesh.lifetime import background
 from mesh.pump import Delivery, Pump
-from tests.mesh.live_mesh import LiveMesh, consumer, eventually, put
+from tests.mesh.live_mesh import EVERYONE, LiveMesh, consumer, eventually, put
 from tests.mesh.running_mesh import until
 from tests.mesh.samples import context
 
@@ -201,3 +202,24 @@ async def test_stopping_while_the_server_is_away_takes_no_time(live: LiveMesh) -
             await until(lambda: not bus.is_connected)
             async with asyncio.timeout(2):
                 await pump.stop()
+
+
+async def test_pulls_of_a_connection_that_died_without_a_word_are_soon_forgotten(live: LiveMesh) -> None:
+    options = live.identities[EVERYONE].nats_options()
+    async with (
+        live.bus() as watching,
+        Proxy(int(live.server.url.rpartition(":")[2])) as proxy,
+        connect(proxy.url, name=EVERYONE, options=options, request_timeout_s=1.0) as bus,
+        pumping(bus),
+    ):
+        await eventually(lambda: pulls(watching, 1))
+        proxy.leave_for_dead()
+        await until(lambda: proxy.links == 2)
+        await eventually(lambda: pulls(watching, 2))
+        # The old one is still there, and takes deliveries with it.
+        await eventually(lambda: pulls(watching, 1), within_s=8.0)
+
+
+async def pulls(bus: Bus, number: int) -> bool:
+    """Whether so many pulls are open at the server."""
+    return int((await consumer(bus, "planner"))["num_waiting"]) == number

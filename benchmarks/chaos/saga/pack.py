@@ -3,6 +3,7 @@
 The rule: it acts on the shop by the retail pack's own client, so what is measured is the product's way.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from packs.retail.events import ChangeAddressRequested
 
 FOLDER = Path(__file__).parent
 TARGET = "shop"
+FAILS, HANGS = "saga.fail.requested", "saga.hang.requested"
 _TIMEOUT_S = 2.0  # as packs.retail.tools
 
 
@@ -80,7 +82,11 @@ async def connect(options: SagaOptions) -> AsyncIterator[Mapping[str, Any]]:
 
 
 async def facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:
-    """The order of the event; no money moves."""
+    """The order of the event; no money moves. Of a poisoned event it never tells, in one of two ways."""
+    if context.event.type == FAILS:
+        raise RuntimeError("poison: this always fails")
+    if context.event.type == HANGS:
+        await asyncio.Event().wait()
     asked = msgspec.json.decode(context.data, type=ChangeAddressRequested)
     return Sheet(facts=msgspec.Raw(msgspec.json.encode({"order_id": asked.order_id})))
 
@@ -89,7 +95,7 @@ pack = Pack(
     name="saga",
     version="0.1.0",
     options=SagaOptions,
-    events=(EventType("saga.move.requested", ChangeAddressRequested),),
+    events=tuple(EventType(name, ChangeAddressRequested) for name in ("saga.move.requested", FAILS, HANGS)),
     tools=tools,
     connect=connect,
     playbooks=FOLDER / "playbooks",

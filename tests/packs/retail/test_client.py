@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,10 +11,13 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mesh import clock
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from packs.retail.arguments import CancelArgs, ReturnArgs
-from packs.retail.client import ChangeAnswer, Shop
+from packs.retail.client import ChangeAnswer, Shop, ahead_s
 from packs.retail.shop.faults import Faults
 from packs.retail.shop.process import ShopProcess
 from tests.packs.retail.storefront import bad_server, http
@@ -291,3 +296,40 @@ async def test_a_shop_that_was_started_again_is_found_by_the_same_client(start_s
         first.stop()
         start_shop(port=urlsplit(first.url).port)
         assert not (await _change(shop, _cancel(order))).replayed
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_an_hour_off_costs_one_refusal_at_most(
+    start_shop: StartShop, tmp_path: Path, hours: int
+) -> None:
+    url = start_shop(faults=Faults()).url
+    order = _order(url)
+    clock.shift(hours * 3600, tmp_path)  # which is there: from now on
+    try:
+        async with Shop.open(url) as shop:
+            if hours < 0:
+                with pytest.raises(NotSentError, match="deadline"):
+                    await shop.change("cancel", _cancel(order), key="k", call_by=clock.unix() + 2)
+                assert _keys(url) == []
+            await shop.change_of("k")
+            answer = await shop.change("cancel", _cancel(order), key="k", call_by=clock.unix() + 2)
+            _set(url, delay_ms=600)
+            with pytest.raises(NotSentError, match="deadline"):  # a late one is refused by the shop's own clock
+                await shop.change("cancel", _cancel(_order(url)), key="late", call_by=clock.unix() + 0.5)
+    finally:
+        clock.unshift()
+    assert not answer.replayed
+    assert _keys(url) == ["k"]
+
+
+@given(st.floats(0, 2e9), st.floats(-1e5, 1e5), st.floats(0, 4))
+def test_a_moved_deadline_is_never_later_than_the_true_one(there: float, ahead: float, took: float) -> None:
+    date = format_datetime(datetime.fromtimestamp(int(there), UTC), usegmt=True)
+    seems = ahead_s(date, there - ahead + took)
+    assert seems <= max(ahead, 0.0) if ahead > -5 else seems <= ahead + 1e-3
+    assert seems >= ahead - took - 1 - 1e-3
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+def test_an_answer_without_a_date_says_nothing_of_the_clock(date: str) -> None:
+    assert ahead_s(date, 0.0) == 0.0

@@ -15,6 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from agents.executor import dispatch, handler
 from agents.executor import permit as permits
 from agents.executor.dispatch import Dispatcher
+from agents.executor.doubts import Doubts
 from agents.executor.protocol import Dispatch
 from mesh.checkpoint import Checkpoint
 from mesh.records import Decision, Permit
@@ -77,7 +78,7 @@ def the_epoch_stays(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_waits_until_a_call_is_settled(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(dispatch, "_settled_in", lambda effect, tool: 0.0)
+    patch.setattr(Doubts, "left_s", lambda self, effect, tool: 0.0)
 
 
 def failures_are_not_closed(patch: pytest.MonkeyPatch) -> None:

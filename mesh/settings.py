@@ -65,7 +65,7 @@ class BusSettings(_Section, frozen=True):
 class RuntimeSettings(_Section, frozen=True):
     """A stage's runtime: how much at once, how long, how often again."""
 
-    concurrency: Count = 64  # DESIGN 4: 64 in flight reach the knee of the bus
+    concurrency: Count = 256  # as much as one batch: a stage that waits for commits fills the next one meanwhile
     fetch_batch: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 256  # DESIGN 4: refills of 256 to 500
     batch_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = (
         256  # DESIGN 4: 256 records in 3 to 4 ms; 1,000 is NATS's limit

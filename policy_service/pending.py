@@ -34,8 +34,10 @@ class Pending:
 
     def __init__(self, bus: Bus, path: Path) -> None:
         self._database = open_database(path, _SCHEMA)
+        self._open = set(self._database.execute("SELECT task_id, purpose, step FROM waiting"))
+        metrics.APPROVALS_WAITING.set(len(self._open))
         self.projections = tuple(
-            Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply)
+            Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply, hints=False)
             for kind in ("decision", "result", "approval")
         )
 
@@ -77,20 +79,24 @@ class Pending:
             case Approval(statement=Statement(purpose=Purpose.IN_DOUBT, step=step)):
                 database.execute("INSERT OR REPLACE INTO word VALUES (?, ?, ?)", (task_id, step, message.seq))
                 self._settle(database, task_id, Purpose.IN_DOUBT, step, message.seq)
-        metrics.APPROVALS_WAITING.set(database.execute("SELECT count(*) FROM waiting").fetchone()[0])
 
-    @staticmethod
-    def _add(database: sqlite3.Connection, task_id: str, seq: int, item: Waiting, step: str) -> None:
+    def _add(self, database: sqlite3.Connection, task_id: str, seq: int, item: Waiting, step: str) -> None:
         until = item.until.timestamp() if item.until else None
         database.execute(
             "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)",
             (task_id, item.purpose, step, seq, until, msgspec.json.encode(item)),
         )
+        self._open.add((task_id, item.purpose, step))
+        metrics.APPROVALS_WAITING.set(len(self._open))
 
-    @staticmethod
-    def _settle(database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str, seq: int) -> None:
-        key = (task_id, purpose, step, seq)
-        database.execute("DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ? AND seq < ?", key)
+    def _settle(self, database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str, seq: int) -> None:
+        key = (task_id, purpose, step)
+        if key not in self._open:
+            return
+        query = "DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ? AND seq < ?"
+        if database.execute(query, (*key, seq)).rowcount:
+            self._open.discard(key)
+            metrics.APPROVALS_WAITING.set(len(self._open))
 
 
 def _of_decision(decision: Decision) -> Waiting:

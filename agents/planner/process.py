@@ -19,10 +19,9 @@ async def run(settings: Settings) -> None:
         }
         playbooks = {name: load_playbooks(pack.playbooks, tools[name]) for name, pack in process.packs.items()}
         toolboxes = {name: Toolbox(tools[name], systems[name]) for name in process.packs}
-        runtime = settings.runtime
-        wait_here_s = min(WAIT_HERE_S, runtime.handler_timeout_s / 3)
+        # Less than the handler's limit, which would take a long wait for a fault.
+        wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
         turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
-        await turns.start()
-        planner = Planner(process.bus, playbooks, toolboxes, turns, at_once=runtime.concurrency)
+        planner = Planner(process.bus, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -4,7 +4,11 @@ The rule: a task waits until the one before it has an outcome; tasks of other en
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import nats.errors
+import structlog
 from nats.aio.msg import Msg
 
 from mesh import subjects
@@ -12,6 +16,8 @@ from mesh.bus import Bus
 from mesh.journal import Journal
 from mesh.records import Context
 from mesh.runtime import NotYetError
+
+log = structlog.get_logger(__name__)
 
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
 WAIT_HERE_S = 10.0
@@ -33,16 +39,12 @@ class Turns:
         self._journal = journal
         self._stopping = stopping
         self._wait_here_s = wait_here_s
-        self._waiting: dict[str, asyncio.Event] = {}
-
-    async def start(self) -> None:
-        """Listen for outcomes, as hints: the journal decides."""
-        await self._bus.client.subscribe(subjects.kind("outcome"), cb=self._on_outcome)
+        self._waiting: set[asyncio.Event] = set()
 
     async def give_way(self) -> None:
         """Wake all who wait as soon as the process is asked to stop: their tasks come again to somebody else."""
         await self._stopping.wait()
-        for woken in self._waiting.values():
+        for woken in self._waiting:
             woken.set()
 
     async def wait(self, context: Context) -> None:
@@ -51,29 +53,49 @@ class Turns:
         if not before:
             return
         subject = subjects.record("outcome", context.header.domain, before, "-")
-        woken = self._waiting.setdefault(before, asyncio.Event())
+        if await self._stands(subject):
+            return
+        woken = asyncio.Event()
+        self._waiting.add(woken)
         try:
-            if await self._stands(subject):
-                return
-            if self._stopping.is_set():
-                woken.set()
-            async with asyncio.timeout(self._wait_here_s if len(self._waiting) <= PLACES else _WAIT_BRIEFLY_S):
-                await woken.wait()
-                while not await self._stands(subject):
-                    if self._stopping.is_set():
-                        raise TimeoutError
-                    await asyncio.sleep(_LOOK_AGAIN_S)
+            async with self._hearing(subject, woken):
+                await self._wait_for(subject, woken)
         except TimeoutError:
-            if not await self._stands(subject):
-                raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
+            raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
         finally:
-            if self._waiting.get(before) is woken:
-                del self._waiting[before]
+            self._waiting.remove(woken)
+
+    async def _wait_for(self, subject: str, woken: asyncio.Event) -> None:
+        """Raises ``TimeoutError``. What was stored before we listened is seen by looking once more."""
+        if await self._stands(subject):
+            return
+        if self._stopping.is_set():
+            woken.set()
+        async with asyncio.timeout(self._wait_here_s if len(self._waiting) <= PLACES else _WAIT_BRIEFLY_S):
+            await woken.wait()
+            while not await self._stands(subject):
+                if self._stopping.is_set():
+                    raise TimeoutError
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _stands(self, subject: str) -> bool:
         return await self._journal.record(subject) is not None
 
-    async def _on_outcome(self, message: Msg) -> None:
-        woken = self._waiting.get(message.subject.split(".")[3])
-        if woken is not None:
+    @asynccontextmanager
+    async def _hearing(self, subject: str, woken: asyncio.Event) -> AsyncIterator[None]:
+        """Set ``woken`` when the subject is published to: a hint, since the journal decides."""
+
+        async def wake(message: Msg) -> None:
             woken.set()
+
+        try:
+            hint = await self._bus.client.subscribe(subject, cb=wake)
+        except (nats.errors.Error, OSError) as error:
+            raise NotYetError(f"the bus cannot be listened to: {error or type(error).__name__}") from error
+        try:
+            yield
+        finally:
+            try:
+                await hint.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("hint_kept", subject=subject, error=str(error) or type(error).__name__)

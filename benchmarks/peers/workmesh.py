@@ -30,7 +30,7 @@ from mesh.settings import LogSettings, load
 SOURCE = "urn:workmesh:bench:peers"
 VICTIM = "executor"
 NEEDED = (
-    "a pack: an event type, a playbook of one step, two policies, a tool declared verifiable, so after a crash the "
+    "a pack: an event type, a playbook of one step, policies, a tool declared verifiable, so after a crash the "
     "target is asked whether the key took effect, also where it does not honour keys; six processes and nats-server; "
     "restarted by its supervisor. More is done for a task than by the others: policy decides and signs, "
     "an approval could be asked for"

@@ -69,7 +69,7 @@ async def test_a_target_that_is_away_delays_the_plan_and_nothing_else(world: Wor
 async def test_a_long_backlog_of_one_entity_goes_on_as_soon_as_the_one_before_is_done(world: World) -> None:
     entities = [f"busy-{n}" for n in range(6)]
     tasks: dict[str, list[str]] = {entity: [] for entity in entities}
-    for number in range(40):
+    for number in range(100):
         for entity in entities:
             tasks[entity].append(await world.publish(f"{entity}-{number}", entity=entity))
     for entity in entities:

@@ -83,11 +83,15 @@ class Process:
         log.info("process_ready", role=self.role)
         notify("READY=1")
 
-    async def run_stage(self, handler: Handler) -> None:
-        """Run this role's stage until the process is asked to stop."""
+    async def run_stage(self, handler: Handler, *, places: int = 0) -> None:
+        """Run this role's stage until the process is asked to stop.
+
+        ``places`` are for inputs that wait in the handler, beside those that it works on at once.
+        """
         runtime, bus = self.settings.runtime, self.settings.bus
         spec = next(stage for stage in streams.STAGES if stage.stage == self.role)
-        capacity = runtime.concurrency + runtime.fetch_batch
+        concurrency = runtime.concurrency + places
+        capacity = concurrency + runtime.fetch_batch
         stage = Stage(
             self.role,
             spec.stream,
@@ -102,9 +106,7 @@ class Process:
                 capacity=capacity,
             ),
             writer=self.writer,
-            limits=StageLimits(
-                runtime.concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s
-            ),
+            limits=StageLimits(concurrency, runtime.drain_timeout_s, runtime.nak_delay_s, runtime.nak_delay_max_s),
             middleware=(
                 _fault_points,
                 timing,

@@ -3,6 +3,7 @@
 The rule: what a plan rests on (readings, recalled facts, what could not be had) is in the plan.
 """
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -44,11 +45,14 @@ class Planner:
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         turns: Turns,
+        *,
+        at_once: int,
     ) -> None:
         self._bus = bus
         self._playbooks = playbooks
         self._toolboxes = toolboxes
         self._turns = turns
+        self._slots = asyncio.Semaphore(at_once)
 
     async def plan(self, work: Work) -> Outputs:
         """The handler of the planner stage."""
@@ -58,7 +62,8 @@ class Planner:
         await self._turns.wait(context)
         head = context.header
         trace = tracing.child(head.traceparent, "plan")
-        plan = await self.make(context, work.header(head.task_id, head.domain, trace))
+        async with self._slots:
+            plan = await self.make(context, work.header(head.task_id, head.domain, trace))
         size = len(msgspec.json.encode(plan))
         if size > _MAX_PLAN_BYTES:
             raise TerminalError(f"the plan has {size} bytes; {_MAX_PLAN_BYTES} are allowed")

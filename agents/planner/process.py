@@ -2,7 +2,8 @@
 
 from agents.planner.handler import Planner
 from agents.planner.playbook import load_playbooks
-from agents.planner.turns import Turns
+from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
+from mesh.lifetime import background
 from mesh.process import opened
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
@@ -18,6 +19,9 @@ async def run(settings: Settings) -> None:
         }
         playbooks = {name: load_playbooks(pack.playbooks, tools[name]) for name, pack in process.packs.items()}
         toolboxes = {name: Toolbox(tools[name], systems[name]) for name in process.packs}
-        turns = Turns(process.bus, process.journal)
-        planner = Planner(process.bus, playbooks, toolboxes, turns)
-        await process.run_stage(planner.plan)
+        # Less than the handler's limit, which would take a long wait for a fault.
+        wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
+        turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
+        planner = Planner(process.bus, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
+        async with background(turns.give_way(), "turns"):
+            await process.run_stage(planner.plan, places=PLACES)

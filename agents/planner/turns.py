@@ -20,9 +20,10 @@ from mesh.runtime import NotYetError
 log = structlog.get_logger(__name__)
 
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
-_WAIT_HERE_S = 2.0
-# So many may wait that long, half of what a stage does at once by default; the others make room sooner.
-_PATIENT = 128
+WAIT_HERE_S = 10.0
+# So many may wait that long, beside what the stage does at once; the others make room sooner. Who was sent away comes
+# again in seconds only: with few places, the tasks of one entity would follow each other no faster than that.
+PLACES = 256
 _WAIT_BRIEFLY_S = 0.2
 # The hint comes with the publish, a moment before the outcome is stored.
 _LOOK_AGAIN_S = 0.01
@@ -31,10 +32,20 @@ _LOOK_AGAIN_S = 0.01
 class Turns:
     """Knows when the task before is done: by the outcome's own message, or by looking into the journal."""
 
-    def __init__(self, bus: Bus, journal: Journal) -> None:
+    def __init__(
+        self, bus: Bus, journal: Journal, stopping: asyncio.Event, *, wait_here_s: float = WAIT_HERE_S
+    ) -> None:
         self._bus = bus
         self._journal = journal
-        self._waiting = 0
+        self._stopping = stopping
+        self._wait_here_s = wait_here_s
+        self._waiting: set[asyncio.Event] = set()
+
+    async def give_way(self) -> None:
+        """Wake all who wait as soon as the process is asked to stop: their tasks come again to somebody else."""
+        await self._stopping.wait()
+        for woken in self._waiting:
+            woken.set()
 
     async def wait(self, context: Context) -> None:
         """Return when it is this task's turn; raises ``NotYetError`` when that takes long."""
@@ -45,22 +56,26 @@ class Turns:
         if await self._stands(subject):
             return
         woken = asyncio.Event()
-        self._waiting += 1
+        self._waiting.add(woken)
         try:
             async with self._hearing(subject, woken):
                 await self._wait_for(subject, woken)
         except TimeoutError:
             raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
         finally:
-            self._waiting -= 1
+            self._waiting.remove(woken)
 
     async def _wait_for(self, subject: str, woken: asyncio.Event) -> None:
         """Raises ``TimeoutError``. What was stored before we listened is seen by looking once more."""
         if await self._stands(subject):
             return
-        async with asyncio.timeout(_WAIT_HERE_S if self._waiting <= _PATIENT else _WAIT_BRIEFLY_S):
+        if self._stopping.is_set():
+            woken.set()
+        async with asyncio.timeout(self._wait_here_s if len(self._waiting) <= PLACES else _WAIT_BRIEFLY_S):
             await woken.wait()
-            while not await self._stands(subject):  # noqa: ASYNC110 - a bus has no event for `stored`
+            while not await self._stands(subject):
+                if self._stopping.is_set():
+                    raise TimeoutError
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _stands(self, subject: str) -> bool:

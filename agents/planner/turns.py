@@ -5,7 +5,7 @@ The rule: a task waits until the one before it has an outcome; tasks of other en
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import nats.errors
 import structlog
@@ -27,6 +27,7 @@ PLACES = 256
 _WAIT_BRIEFLY_S = 0.2
 # The hint comes with the publish, a moment before the outcome is stored.
 _LOOK_AGAIN_S = 0.01
+_LOOK_ANYWAY_S = 1.0
 
 
 class Turns:
@@ -66,17 +67,24 @@ class Turns:
             self._waiting.remove(woken)
 
     async def _wait_for(self, subject: str, woken: asyncio.Event) -> None:
-        """Raises ``TimeoutError``. What was stored before we listened is seen by looking once more."""
-        if await self._stands(subject):
-            return
+        """Raises ``TimeoutError``. What was stored before we listened is seen by the first look."""
         if self._stopping.is_set():
             woken.set()
         async with asyncio.timeout(self._wait_here_s if len(self._waiting) <= PLACES else _WAIT_BRIEFLY_S):
-            await woken.wait()
             while not await self._stands(subject):
                 if self._stopping.is_set():
                     raise TimeoutError
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await self._pause(woken)
+
+    @staticmethod
+    async def _pause(woken: asyncio.Event) -> None:
+        """Until the hint, or for a while: a hint is lost with its connection."""
+        if woken.is_set():
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_ANYWAY_S):
+                await woken.wait()
 
     async def _stands(self, subject: str) -> bool:
         return await self._journal.record(subject) is not None

@@ -84,7 +84,8 @@ def _backlog(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
         f"A backlog of {found['events']} events, accepted at {found['accepted_per_s']}/s; "
         f"the executor killed before it, the next outcome came {found['recovery_s']} s after"
     )
-    yield title, [("tasks done", "tasks/s", *(f"{name} MB" for name in names)), *rows]
+    peaks = ("most ever", "", *(str(found["peak_rss_mb"][name]) for name in names))
+    yield title, [("tasks done", "tasks/s", *(f"{name} MB" for name in names)), *rows, peaks]
 
 
 def _speeds(item: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
 WAIT_HERE_S = 10.0
-# So many may wait that long, beside what the stage does at once; the others make room sooner. Who was sent away comes
+# So many may wait that long, beside what the stage does at once: the earliest, since it is their turn first. Who was sent away comes
 # again in seconds only: with few places, the tasks of one entity would follow each other no faster than that.
 PLACES = 256
 _WAIT_BRIEFLY_S = 0.2

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 # In the process a waiting task is woken by the outcome itself; past this it gives its place to others and comes again.
 WAIT_HERE_S = 10.0
-# So many may wait that long, beside what the stage does at once: the earliest, since it is their turn first. Who was sent away comes
-# again in seconds only: with few places, the tasks of one entity would follow each other no faster than that.
+# So many may wait that long, beside what the stage does at once: the earliest, since it is their turn first; the others
+# make room sooner. Who was sent away comes again in seconds only, and the next of its entity after it.
 PLACES = 256
 _WAIT_BRIEFLY_S = 0.2
 # The hint comes with the publish, a moment before the outcome is stored.
@@ -41,6 +41,7 @@ class Turns:
         self._stopping = stopping
         self._wait_here_s = wait_here_s
         self._waiting: set[asyncio.Event] = set()
+        self._places: dict[asyncio.Timeout, int] = {}
 
     async def give_way(self) -> None:
         """Wake all who wait as soon as the process is asked to stop: their tasks come again to somebody else."""
@@ -60,21 +61,34 @@ class Turns:
         self._waiting.add(woken)
         try:
             async with self._hearing(subject, woken):
-                await self._wait_for(subject, woken)
+                await self._wait_for(subject, woken, context.event.seq)
         except TimeoutError:
             raise NotYetError(f"task {before} of the same entity has no outcome yet") from None
         finally:
             self._waiting.remove(woken)
 
-    async def _wait_for(self, subject: str, woken: asyncio.Event) -> None:
+    async def _wait_for(self, subject: str, woken: asyncio.Event, seq: int) -> None:
         """Raises ``TimeoutError``. What was stored before we listened is seen by the first look."""
         if self._stopping.is_set():
             woken.set()
-        async with asyncio.timeout(self._wait_here_s if len(self._waiting) <= PLACES else _WAIT_BRIEFLY_S):
-            while not await self._stands(subject):
-                if self._stopping.is_set():
-                    raise TimeoutError
-                await self._pause(woken)
+        async with asyncio.timeout(self._wait_here_s) as place:
+            self._take(place, seq)
+            try:
+                while not await self._stands(subject):
+                    if self._stopping.is_set():
+                        raise TimeoutError
+                    await self._pause(woken)
+            finally:
+                self._places.pop(place, None)
+
+    def _take(self, place: asyncio.Timeout, seq: int) -> None:
+        """Take a place; when there is none left the task whose event came last has to go soon."""
+        self._places[place] = seq
+        if len(self._places) > PLACES:
+            last = max(self._places, key=self._places.__getitem__)
+            del self._places[last]
+            if not last.expired():  # else it is on its way out
+                last.reschedule(asyncio.get_running_loop().time() + _WAIT_BRIEFLY_S)
 
     @staticmethod
     async def _pause(woken: asyncio.Event) -> None:

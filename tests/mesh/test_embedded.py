@@ -83,6 +83,13 @@ async def test_a_folder_in_use_is_refused(tmp_path: Path, admin: Identity) -> No
                 pytest.fail("two servers on one store")
 
 
+async def test_its_port_is_none_that_the_kernel_gives_to_outgoing_connections(tmp_path: Path, admin: Identity) -> None:
+    begin = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for number in range(3):
+        async with EmbeddedNats(tmp_path / str(number), [BusUser(admin.public_key, ("admin",))]) as bus:
+            assert 10_000 <= int(bus.url.rpartition(":")[2]) < begin
+
+
 async def test_a_port_taken_by_another_program_is_named(tmp_path: Path, admin: Identity) -> None:
     async with server(tmp_path / "bus", admin) as bus:
         port = int(bus.url.rpartition(":")[2])

@@ -18,6 +18,8 @@ from mesh.identity import Identity
 from mesh.permissions import BusUser
 from tests.mesh.running_mesh import until
 
+LOCAL_PORTS_BEGIN = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Identity:
@@ -84,10 +86,9 @@ async def test_a_folder_in_use_is_refused(tmp_path: Path, admin: Identity) -> No
 
 
 async def test_its_port_is_none_that_the_kernel_gives_to_outgoing_connections(tmp_path: Path, admin: Identity) -> None:
-    begin = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for number in range(3):
         async with EmbeddedNats(tmp_path / str(number), [BusUser(admin.public_key, ("admin",))]) as bus:
-            assert 10_000 <= int(bus.url.rpartition(":")[2]) < begin
+            assert 10_000 <= int(bus.url.rpartition(":")[2]) < LOCAL_PORTS_BEGIN
 
 
 async def test_a_port_taken_by_another_program_is_named(tmp_path: Path, admin: Identity) -> None:

@@ -77,7 +77,7 @@ def _loop(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
 def _backlog(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     names = list(next(iter(found["at"].values()))["rss_mb"])
     rows = [
-        (str(mark), str(item["tasks_per_s"]), *(str(item["rss_mb"][name]) for name in names))
+        (str(mark), str(item["tasks_per_s"] or ""), *(str(item["rss_mb"][name]) for name in names))
         for mark, item in found["at"].items()
     ]
     title = (

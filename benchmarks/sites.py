@@ -62,4 +62,4 @@ def spec(folder: Path, role: str, number: int = 1) -> ChildSpec:
 def bench_env() -> dict[str, str]:
     """What makes the bench pack an installed one in a process."""
     path = [str(INSTALLED), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(path), "WORKMESH_LOG__LEVEL": "warning"}
+    return {"PYTHONPATH": os.pathsep.join(path)}

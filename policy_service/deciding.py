@@ -25,6 +25,8 @@ async def read_sheets(pack: Pack, systems: Mapping[str, Any], context: Context, 
 
     The steps are asked about side by side, so that a pack can answer the same question once.
     """
+    if len(plan.steps) == 1:
+        return {plan.steps[0].id: await pack.facts(context, plan, plan.steps[0], systems)}
     sheets = await asyncio.gather(*(pack.facts(context, plan, step, systems) for step in plan.steps))
     return {step.id: sheet for step, sheet in zip(plan.steps, sheets, strict=True)}
 

@@ -63,7 +63,7 @@ class PolicyStage:
         decision = decide(
             header, Phase.PROPOSE, plan, bundle, sheets, said, signer=self._signer, settings=self._settings
         )
-        log.info("plan_decided", task_id=head.task_id, verdict=said.verdict, reason=said.reason)
+        log.debug("plan_decided", task_id=head.task_id, verdict=said.verdict, reason=said.reason)
         if said.verdict is Verdict.DENY:
             return (Write(decision), Write(outcome(header, OutcomeStatus.DENIED, items, reason=said.reason)))
         return (Write(decision),)

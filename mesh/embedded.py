@@ -7,10 +7,8 @@ import asyncio
 import ctypes
 import fcntl
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ import structlog
 from mesh.errors import SettingsError, WorkmeshError
 from mesh.natsconf import render
 from mesh.permissions import BusUser
+from mesh.ports import free_port, is_free
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +32,6 @@ _POLL_S = 0.02
 _BACKOFF_S = (0.05, 5.0)
 _SHARE_OF_FREE = 0.9
 _WRITE_FAILED = b"critical write error"  # nats-server 2.15, pinned
-_LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_LOCAL_PORTS_BEGIN = 32_768  # where Linux begins them by default
-_FIRST_PORT = 10_000
-_PORT_TRIES = 100
 _HEALTHY_S = 1.0  # one that answered this long was healthy: the back-off starts anew
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -267,42 +262,16 @@ def _keep_port(path: Path) -> int:
     """The folder's port: chosen free the first time, the same ever after."""
     text = path.read_text().strip() if path.exists() else ""
     if not text.isdigit():  # a crash at the first start can leave the file empty
-        port = _choose_port()
+        port = free_port()
         path.write_text(f"{port}\n")
         return port
     port = int(text)
-    if not _is_free(port):
+    if not is_free(port):
         raise SettingsError(
             f"port {port} of the embedded bus is taken by another program: stop that, or delete {path} "
             "to choose a new port"
         )
     return port
-
-
-def _choose_port() -> int:
-    """A free port below those that the kernel gives to outgoing connections.
-
-    One of those could be taken whenever the server is away, even by a client that tries to reach it (ip(7)).
-    """
-    try:
-        end = int(_LOCAL_PORTS.read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        end = _LOCAL_PORTS_BEGIN
-    for _ in range(_PORT_TRIES):
-        port = random.randrange(_FIRST_PORT, max(end, _FIRST_PORT + 1))
-        if _is_free(port):
-            return port
-    raise SettingsError(f"no free port for the embedded bus from {_FIRST_PORT} to {end} in {_PORT_TRIES} tries")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _tail(path: Path) -> str:

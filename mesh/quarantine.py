@@ -15,6 +15,7 @@ from mesh.canonical import token
 from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.journal import Committer, Message
+from mesh.runtime import Work
 
 
 class Reason(StrEnum):
@@ -71,6 +72,23 @@ _note_decoder = msgspec.json.Decoder(Released)
 def item_id(stage: str, stream: str, seq: int) -> str:
     """The id of the item for this input of this stage."""
     return token("quarantine", stage, stream, str(seq), bits=80)
+
+
+def set_aside(work: Work, reason: Reason, detail: str, *, event_id: str = "", event_source: str = "") -> Message:
+    """The input of a stage as an item of ``QUARANTINE``."""
+    return quarantined(
+        stage=work.stage,
+        reason=reason,
+        detail=detail,
+        stream=work.stream,
+        subject=work.subject,
+        seq=work.seq,
+        data=work.data,
+        headers=work.headers,
+        attempts=work.attempt,
+        event_id=event_id,
+        event_source=event_source,
+    )
 
 
 def quarantined(

@@ -17,9 +17,9 @@ from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import RetryableError, TerminalError, ToolRefusedError
-from mesh.journal import Journal, Message, Stored, Write
+from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
-from mesh.quarantine import Reason, quarantined
+from mesh.quarantine import Reason, set_aside
 from mesh.records import Approval, Decision, Effect, OutcomeStatus, Permit, Purpose, Verdict
 from mesh.runtime import NotYetError, Outputs, Work
 from mesh.toolbox import Toolbox
@@ -154,7 +154,7 @@ class Executor:
         metrics.PERMIT_REFUSALS.labels(reason=error.cause).inc()
         log.error("permit_refused", task_id=task.id, cause=error.cause, detail=str(error))
         if task.outcome is not None or task.effects():
-            return (_set_aside(work, error),)
+            return (set_aside(work, Reason.REFUSED_PERMIT, str(error)),)
         status = OutcomeStatus.EXPIRED if error.cause == "expired" else OutcomeStatus.REFUSED
         ending = outcome(task.header("outcome"), status, task.items, reason=f"permit refused: {error}")
         await self._dispatcher.commit(task, *self._dispatcher.closed_beforehand(task), Write(ending), ordered=False)
@@ -164,20 +164,6 @@ class Executor:
         return await permits.check(
             task.decision, task.plan, self._trust, self._activations, now=now(), used=bool(task.effects())
         )
-
-
-def _set_aside(work: Work, error: permits.PermitRefusedError) -> Message:
-    return quarantined(
-        stage=work.stage,
-        reason=Reason.REFUSED_PERMIT,
-        detail=str(error),
-        stream=work.stream,
-        subject=work.subject,
-        seq=work.seq,
-        data=work.data,
-        headers=work.headers,
-        attempts=work.attempt,
-    )
 
 
 def _used_before(task: Task) -> bool:

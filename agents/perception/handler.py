@@ -10,7 +10,7 @@ from agents.perception.reading import Accepted, Rejected, read
 from mesh import metrics, subjects, tracing
 from mesh.journal import Journal, Message, Write
 from mesh.pack import Pack
-from mesh.quarantine import Reason, quarantined
+from mesh.quarantine import Reason, set_aside
 from mesh.records import Context, Event
 from mesh.runtime import Handler, NotYetError, Outputs, Work
 
@@ -82,16 +82,4 @@ def _context(work: Work, item: Accepted, after: str) -> Context:
 def _quarantine(work: Work, item: Rejected) -> Message:
     metrics.QUARANTINED.labels(reason=item.reason).inc()
     log.warning("event_quarantined", reason=item.reason, detail=item.detail, event_id=item.event_id, seq=work.seq)
-    return quarantined(
-        stage=work.stage,
-        reason=item.reason,
-        detail=item.detail,
-        stream=work.stream,
-        subject=work.subject,
-        seq=work.seq,
-        data=work.data,
-        headers=work.headers,
-        attempts=work.attempt,
-        event_id=item.event_id,
-        event_source=item.event_source,
-    )
+    return set_aside(work, item.reason, item.detail, event_id=item.event_id, event_source=item.event_source)

@@ -19,8 +19,9 @@ import msgspec
 from benchmarks.peers import cpu, syncs, tally
 from benchmarks.peers.engine import WARM, Engine, Job, Peer, UnavailableError
 from benchmarks.peers.environments import say
-from benchmarks.peers.processes import Process, free_port, reachable, running
+from benchmarks.peers.processes import Process, reachable, running
 from mesh.errors import WorkmeshError
+from mesh.ports import free_port
 
 KILLS = 5
 SEED = 1

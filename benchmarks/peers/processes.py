@@ -5,9 +5,7 @@ import contextlib
 import ctypes
 import os
 import pwd
-import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -142,17 +140,6 @@ async def reachable(url: str) -> bool:
             return (await client.get(url)).status_code < 500
         except httpx2.TransportError:
             return False
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections, so that it stays free for a while."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
 
 
 async def read_report(process: Process, file: Path) -> Report:

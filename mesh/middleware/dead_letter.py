@@ -5,7 +5,7 @@ import structlog
 from mesh import metrics
 from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.journal import Committer
-from mesh.quarantine import Reason, quarantined
+from mesh.quarantine import Reason, set_aside
 from mesh.runtime import Handler, Middleware, Outputs, Work
 
 log = structlog.get_logger(__name__)
@@ -32,17 +32,7 @@ def dead_letter(committer: Committer, *, max_attempts: int) -> Middleware:
                 reason = f"{type(error).__name__}: {error} (after {work.attempt} attempts)"
             metrics.DEAD_LETTERS.labels(stage=work.stage).inc()
             log.error("dead_lettered", stage=work.stage, subject=work.subject, seq=work.seq, reason=reason)
-            item = quarantined(
-                stage=work.stage,
-                reason=Reason.DEAD_LETTER,
-                detail=reason,
-                stream=work.stream,
-                subject=work.subject,
-                seq=work.seq,
-                data=work.data,
-                headers=work.headers,
-                attempts=work.attempt,
-            )
+            item = set_aside(work, Reason.DEAD_LETTER, reason)
             await committer.commit([item])
             return ()
 

@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks.peers import client
 from benchmarks.peers.measure import TargetClient
-from benchmarks.peers.processes import ROOT, Process, as_user, free_port, reachable, read_report, running
+from benchmarks.peers.processes import ROOT, Process, as_user, reachable, read_report, running
+from mesh.ports import free_port
 
 CALLER = """
 import sys, urllib.request

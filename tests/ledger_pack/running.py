@@ -4,9 +4,7 @@ import asyncio
 import importlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -75,14 +73,3 @@ class Running:
         """What it logged, in all its lives."""
         lines = self.child.spec.log_file.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections, so that it stays free while we are away."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port

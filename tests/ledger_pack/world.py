@@ -23,13 +23,14 @@ from mesh.clock import now
 from mesh.embedded import EmbeddedNats
 from mesh.identity import Identity
 from mesh.journal import Committer, Journal, Message, Stored, committing
+from mesh.ports import free_port
 from mesh.quarantine import Quarantined
 from mesh.records import Outcome, Result, Statement, Word
 from mesh.settings import BusSettings, Settings
 from mesh.signing import STATEMENT_TYPE, sign
 from mesh.site import Site
 from mesh.supervisor import ChildSpec, Supervisor
-from tests.ledger_pack.running import INSTALLED, WAIT_S, Running, free_port, installed, until
+from tests.ledger_pack.running import INSTALLED, WAIT_S, Running, installed, until
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "https://ledger.example"

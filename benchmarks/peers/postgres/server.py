@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.peers.engine import UnavailableError
 from benchmarks.peers.environments import command, python_of
-from benchmarks.peers.processes import Process, as_user, free_port, running
+from benchmarks.peers.processes import Process, as_user, running
+from mesh.ports import free_port
 
 NOBODY = "nobody"  # Postgres refuses to run as root
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.peers.engine import Details, Engine, Job, Report, UnavailableError
 from benchmarks.peers.environments import command, node_packages, python_of, versions
-from benchmarks.peers.processes import Process, free_port, reachable, read_report, running, until, worker_arguments
+from benchmarks.peers.processes import Process, reachable, read_report, running, until, worker_arguments
+from mesh.ports import free_port
 
 PACKAGE = Path(__file__).parent
 

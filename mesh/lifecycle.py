@@ -61,6 +61,7 @@ class TaskState(StrEnum):
     FAILED = "failed"
     COMPENSATED = "compensated"
     EXPIRED = "expired"
+    OBSERVED = "observed"
 
 
 class TaskTrigger(StrEnum):
@@ -80,6 +81,8 @@ class TaskTrigger(StrEnum):
     TASK_FAILED = "task_failed"
     TASK_COMPENSATED = "task_compensated"
     TASK_EXPIRED = "task_expired"
+    TASK_OBSERVED = "task_observed"
+    PLAN_CORRECTED = "plan_corrected"
 
 
 _T, _E = TaskState, TaskTrigger
@@ -93,9 +96,11 @@ TASK: Lifecycle[TaskState, TaskTrigger] = Lifecycle(
         (_T.PLANNED, _E.TASK_REFUSED): _T.REFUSED,
         (_T.PLANNED, _E.TASK_DENIED): _T.DENIED,
         (_T.PLANNED, _E.TASK_FAILED): _T.FAILED,
+        (_T.PLANNED, _E.TASK_OBSERVED): _T.OBSERVED,
         (_T.PLANNED, _E.APPROVAL_ASKED): _T.WAITING,
         (_T.PLANNED, _E.PERMIT_GIVEN): _T.PERMITTED,
         (_T.WAITING, _E.PERMIT_GIVEN): _T.PERMITTED,
+        (_T.WAITING, _E.PLAN_CORRECTED): _T.PLANNED,
         (_T.WAITING, _E.TASK_DENIED): _T.DENIED,
         (_T.WAITING, _E.TASK_EXPIRED): _T.EXPIRED,
         (_T.PERMITTED, _E.EFFECT_WRITTEN): _T.ACTING,

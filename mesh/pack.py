@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mesh.errors import SettingsError
-from mesh.records import Context, Json, Plan, Step
+from mesh.records import Context, Json, Party, Plan, Step
 from mesh.tools import Tool
 
 GROUP = "workmesh.packs"
@@ -33,13 +33,16 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of one step, read from the canonical system by the policy information point.
 
     ``facts`` is a JSON object that policies see as ``context.facts``; ``amount`` is in minor units of ``currency``.
-    ``entities`` is a JSON array of further Cedar entities, in Cedar's JSON form.
+    ``entities`` is a JSON array of further Cedar entities, in Cedar's JSON form. ``parties`` are whom it concerns;
+    limits over time are counted by them. ``source`` names the system that was asked.
     """
 
     facts: Json
     entities: Json = msgspec.Raw(b"[]")
     amount: int = 0
     currency: str = "USD"
+    parties: tuple[Party, ...] = ()
+    source: str = ""
 
 
 class InformationPoint(Protocol):

@@ -135,7 +135,12 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (subjects.kind("outcome"),),
     ),
     "policy": Permissions(
-        (*_stage("policy", "decision", "approval", "outcome"), *_watches(subjects.POLICY_BUCKET)),
+        (
+            *_stage("policy", "plan", "decision", "approval", "outcome"),
+            *_watches(subjects.POLICY_BUCKET),
+            "control.>",
+            "limit.>",
+        ),
         ("task.>", subjects.service("policy", ">")),
         answers=True,
     ),

@@ -131,7 +131,10 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
-    """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why."""
+    """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why.
+
+    A ``revision`` above 0 is a person's correction of the plan before it, which is void from then on.
+    """
 
     playbook: str
     playbook_digest: str
@@ -143,6 +146,12 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     readings: tuple[Reading, ...] = ()
     usage: tuple[Usage, ...] = ()
     notes: tuple[str, ...] = ()
+    revision: int = 0
+
+    @property
+    def token(self) -> str:
+        """``-`` for the planner's own plan, ``r1`` and so on for corrections."""
+        return revised(WHOLE_TASK, self.revision)
 
 
 class Verdict(StrEnum):
@@ -154,14 +163,20 @@ class Verdict(StrEnum):
 
 
 class Obligation(Struct, frozen=True, kw_only=True):
-    """Something the executor must do with the effect, as the policy's annotation words it."""
+    """Something the executor must do with the effect of ``step``, as the policy's annotation words it."""
 
     name: str
     value: str = ""
+    step: str = ""
 
 
 class StepVerdict(Struct, frozen=True, kw_only=True):
-    """The verdict on one step: the policies that determined it, their reasons, the roles that must approve."""
+    """The verdict on one step: the policies that determined it, their reasons, the roles that must approve.
+
+    A role that needs several people stands as ``role:2``. ``stand_ins`` may approve in place of any of the roles once
+    the decision's ``escalate_at`` has come. ``tainted`` are arguments that hold text from outside; ``stage`` is how far
+    the tool may act by itself.
+    """
 
     step: str
     verdict: Verdict
@@ -169,10 +184,20 @@ class StepVerdict(Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     obligations: tuple[Obligation, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+    tainted: tuple[str, ...] = ()
+    stage: str = ""
+
+
+class Party(Struct, frozen=True, kw_only=True):
+    """Whom a step concerns, such as the ``customer`` of this id: what limits over time are counted by."""
+
+    kind: str
+    id: str
 
 
 class FactSheet(Struct, frozen=True, kw_only=True):
-    """What the policy information point read of a step, from the canonical system itself.
+    """What the policy information point read of a step, from the canonical system itself (``source``).
 
     ``amount`` is the money that would move, in minor units of ``currency``; ``facts`` is a JSON object.
     """
@@ -181,6 +206,23 @@ class FactSheet(Struct, frozen=True, kw_only=True):
     facts: Json
     amount: int = 0
     currency: str = "USD"
+    parties: tuple[Party, ...] = ()
+    source: str = ""
+
+
+class LimitUse(Struct, frozen=True, kw_only=True):
+    """What a plan would take of a limit over time: ``used`` before it in the window, ``adds`` by it, of ``cap``.
+
+    ``unit`` is a currency (minor units) or ``tasks``. ``key`` is whose limit it is. ``over`` says that it is exceeded.
+    """
+
+    limit: str
+    key: str
+    unit: str
+    used: int
+    adds: int
+    cap: int
+    over: bool = False
 
 
 class Phase(StrEnum):
@@ -202,11 +244,14 @@ class Decision(Record, frozen=True, kw_only=True, tag="decision"):
     reason: str = ""
     approve_by: datetime | None = None
     signed: Json = NULL
+    escalate_at: datetime | None = None
+    limits: tuple[LimitUse, ...] = ()
+    revision: int = 0
 
     @property
     def token(self) -> str:
         """The first decision is of the whole task; the one after approvals stands beside it."""
-        return WHOLE_TASK if self.phase is Phase.PROPOSE else str(self.phase)
+        return revised(WHOLE_TASK if self.phase is Phase.PROPOSE else str(self.phase), self.revision)
 
 
 class Permit(Struct, frozen=True, kw_only=True):
@@ -233,12 +278,21 @@ class Purpose(StrEnum):
 
 
 class Word(StrEnum):
-    """A person's word. ``happened`` and ``not_happened`` settle an effect in doubt."""
+    """A person's word. ``correct`` replaces a plan; ``happened`` and ``not_happened`` settle an effect in doubt."""
 
     APPROVE = "approve"
     REJECT = "reject"
+    CORRECT = "correct"
     HAPPENED = "happened"
     NOT_HAPPENED = "not_happened"
+
+
+class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person's change of one step of a plan: other arguments (a JSON object, whole), or that it is left out."""
+
+    step: str
+    args: Json = NULL
+    drop: bool = False
 
 
 class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,19 +309,27 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expires_at: datetime
     step: str = ""
     comment: str = ""
+    changes: tuple[Change, ...] = ()
 
 
 class Approval(Record, frozen=True, kw_only=True, tag="approval"):
-    """A person's word, as policy accepted it. ``signed`` is the DSSE envelope of that person's own key."""
+    """A person's word, as policy accepted it. ``signed`` is the DSSE envelope of that person's own key.
+
+    ``place`` counts the words in one role on one ``revision`` of the plan.
+    """
 
     statement: Statement
     signed: Json
+    place: int = 1
+    revision: int = 0
 
     @property
     def token(self) -> str:
-        """One word a role for a plan; one word for an effect in doubt."""
+        """One place a role and person for a plan; one word for an effect in doubt."""
         said = self.statement
-        return said.role if said.purpose is Purpose.PLAN else f"{said.step}~resolve"
+        if said.purpose is Purpose.IN_DOUBT:
+            return f"{said.step}~resolve"
+        return revised(said.role if self.place == 1 else f"{said.role}~{self.place}", self.revision)
 
 
 class Effect(Record, frozen=True, kw_only=True, tag="effect"):
@@ -323,7 +385,7 @@ class Result(Record, frozen=True, kw_only=True, tag="result"):
 
 
 class OutcomeStatus(StrEnum):
-    """How a task ended."""
+    """How a task ended. ``observed``: policy would have had it done, but the tool may only be observed yet."""
 
     COMPLETED = "completed"
     REFUSED = "refused"
@@ -331,6 +393,7 @@ class OutcomeStatus(StrEnum):
     FAILED = "failed"
     COMPENSATED = "compensated"
     EXPIRED = "expired"
+    OBSERVED = "observed"
 
 
 class StageTime(Struct, frozen=True, kw_only=True):
@@ -390,6 +453,13 @@ def decode(data: bytes) -> AnyRecord:
             f"schema version {record.header.v} is newer than {SCHEMA_VERSION}: upgrade this process first"
         )
     return record
+
+
+def revised(token: str, revision: int) -> str:
+    """The token of a record on a corrected plan: ``r1``, ``r1~execute``; of the planner's own plan the token itself."""
+    if revision == 0:
+        return token
+    return f"r{revision}" if token == WHOLE_TASK else f"r{revision}~{token}"
 
 
 def text(part: Json) -> str:

@@ -33,6 +33,8 @@ _STREAMS: Final = {
     "event": EVENTS,
     "task": JOURNAL,
     "release": JOURNAL,
+    "control": JOURNAL,
+    "limit": JOURNAL,
     "quarantine": QUARANTINE,
     "fact": MEMORY,
     "audit": AUDIT,
@@ -99,6 +101,16 @@ def kind(name: str) -> str:
 def released(stage: str) -> str:
     """The filter of inputs that a person released to this stage after mending."""
     return f"release.{stage}.>"
+
+
+def control(what: str, *scope: str) -> str:
+    """Where an act of governance stands: ``control.<what>.<scope>``, such as ``control.halt.retail``."""
+    return ".".join(("control", what, *scope))
+
+
+def limit(domain: str, name: str, key: str) -> str:
+    """Where what was taken of a limit over time stands, for one key (a token)."""
+    return f"limit.{domain}.{name}.{key}"
 
 
 def quarantine(stage: str, item_id: str) -> str:

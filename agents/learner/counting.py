@@ -43,6 +43,7 @@ class Tally(Struct, frozen=True, kw_only=True):
     failed: int = 0
     compensated: int = 0
     expired: int = 0
+    observed: int = 0
     timed: int = 0
     total_us: int = 0
     max_us: int = 0

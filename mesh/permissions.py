@@ -10,6 +10,7 @@ from typing import Final
 from mesh import subjects
 from mesh.errors import SettingsError
 from mesh.identity import inbox_prefix
+from mesh.records import REVISIONS_MAX, WHOLE_TASK, revised
 
 STREAMS: Final = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
 BUCKETS: Final = (
@@ -131,12 +132,13 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("event.>",),
     ),
     "planner": Permissions(
-        (*_stage("planner", "plan"), subjects.service("memory", "recall")),
+        (*_stage("planner"), subjects.record_filter("plan"), subjects.service("memory", "recall")),
         (subjects.kind("outcome"),),
     ),
     "policy": Permissions(
         (
-            *_stage("policy", "plan", "decision", "approval", "outcome"),
+            *_stage("policy", "decision", "approval", "outcome"),
+            *(subjects.record_filter("plan", revised(WHOLE_TASK, n)) for n in range(1, REVISIONS_MAX + 1)),
             *_watches(subjects.POLICY_BUCKET),
             "control.>",
             "limit.>",

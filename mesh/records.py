@@ -10,6 +10,7 @@ import msgspec
 
 SCHEMA_VERSION = 1
 WHOLE_TASK = "-"
+REVISIONS_MAX = 9  # corrections of one plan: each is a subject that only policy may write
 
 Json = msgspec.Raw
 NULL = msgspec.Raw(b"null")

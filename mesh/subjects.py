@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from mesh.records import AnyRecord
+from mesh.records import WHOLE_TASK, AnyRecord
 
 EVENTS: Final = "EVENTS"
 JOURNAL: Final = "JOURNAL"
@@ -96,6 +96,11 @@ def matches(flt: str, subject: str) -> bool:
 def kind(name: str) -> str:
     """The filter that matches all records of one kind."""
     return f"task.{name}.>"
+
+
+def record_filter(kind: str, token: str = WHOLE_TASK) -> str:
+    """The filter that matches the records of one kind and one last token, of all tasks."""
+    return f"task.{kind}.*.*.{token}"
 
 
 def released(stage: str) -> str:

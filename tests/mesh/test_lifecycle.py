@@ -86,6 +86,7 @@ def test_a_task_that_ended_takes_nothing_more() -> None:
         TaskState.FAILED,
         TaskState.COMPENSATED,
         TaskState.EXPIRED,
+        TaskState.OBSERVED,
     }
 
 

@@ -16,7 +16,15 @@ from tests.mesh.running_mesh import Mesh, settled, until
 OWN = {
     "perception": ["task.context.d.t.-", "task.outcome.d.t.-", "quarantine.perception.i"],
     "planner": ["task.plan.d.t.-", "quarantine.planner.i"],
-    "policy": ["task.decision.d.t.-", "task.approval.d.t.r", "task.outcome.d.t.-", "quarantine.policy.i"],
+    "policy": [
+        "task.decision.d.t.-",
+        "task.approval.d.t.r",
+        "task.outcome.d.t.-",
+        "task.plan.d.t.r1",
+        "control.halt.d",
+        "limit.d.weekly.k",
+        "quarantine.policy.i",
+    ],
     "executor": ["task.effect.d.t.s", "task.result.d.t.s", "task.outcome.d.t.-", "quarantine.executor.i"],
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
@@ -167,4 +175,4 @@ def test_a_role_that_is_none_is_refused_by_name() -> None:
 
 def test_several_roles_are_the_sum_of_their_subjects() -> None:
     both = BusUser("U" * 56, ("planner", "memory")).permissions()
-    assert {"task.plan.>", "fact.>"} <= set(both.publish) and both.answers
+    assert {"task.plan.*.*.-", "fact.>"} <= set(both.publish) and both.answers

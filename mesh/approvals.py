@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from mesh.records import Call, Json, Obligation, Purpose
+from mesh.records import Call, Json, LimitUse, Obligation, Purpose
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ class WordAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that waits for a person, as in the list."""
+    """One thing that waits for a person, as in the list; from ``escalate_at`` on the ``stand_ins`` may act too."""
 
     task_id: str
     domain: str
@@ -44,6 +44,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     step: str = ""
     reason: str = ""
+    stand_ins: tuple[str, ...] = ()
+    escalate_at: datetime | None = None
 
 
 class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,11 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
     optional: bool = False
     compensation: Call | None = None
     obligations: tuple[Obligation, ...] = ()
+    source: str = ""
+    tainted: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    target: str = ""
+    stage: str = ""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +85,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     data: Json
     taint: tuple[str, ...]
     steps: tuple[ShownStep, ...]
+    limits: tuple[LimitUse, ...] = ()
+    voices: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    revision: int = 0

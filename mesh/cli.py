@@ -11,6 +11,8 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from mesh.money import money as money
+
 T = TypeVar("T")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -58,9 +60,3 @@ def stdout() -> Console:
     if not console.is_terminal:
         console.width = 160
     return console
-
-
-def money(amount: int, currency: str) -> str:
-    """Minor units as people write them: 35449 USD is 354.49 USD."""
-    sign = "-" if amount < 0 else ""
-    return f"{sign}{abs(amount) // 100:,}.{abs(amount) % 100:02d} {currency}"

@@ -267,9 +267,12 @@ class Journal:
         """Whether a commit begun now is likely to end soon: the bus is there and has room."""
         return self._bus.is_connected and not self._committer.is_waiting
 
-    async def commit(self, *writes: Write, ordered: bool = False) -> tuple[int, ...]:
-        """Store these records together, or none of them; see ``Committer.commit``."""
-        seqs = await self._committer.commit([message_of(write) for write in writes], ordered=ordered)
+    async def commit(self, *writes: Write, ordered: bool = False, also: Sequence[Message] = ()) -> tuple[int, ...]:
+        """Store these records, and ``also`` these messages of the journal, together or not at all.
+
+        The sequences of all, in this order; see ``Committer.commit``.
+        """
+        seqs = await self._committer.commit([*map(message_of, writes), *also], ordered=ordered)
         for write in writes:
             _RECORDS.of(write.record.kind).inc()
         return seqs

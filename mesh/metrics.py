@@ -40,6 +40,24 @@ TOOL_SECONDS = Histogram("workmesh_tool_call_seconds", "Seconds that a tool call
 BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
+APPROVAL_WORDS = Counter(
+    "workmesh_approval_words",
+    "Words of people on plans, by what they said: for how often they override.",
+    ["word", "tool", "policy"],
+)
+APPROVAL_SECONDS = Histogram(
+    "workmesh_approval_seconds",
+    "Seconds that a plan waited for a person's word.",
+    ["tool"],
+    buckets=(10, 60, 300, 900, 1800, 3600, 4 * 3600, 24 * 3600, 3 * 24 * 3600),
+)
+LIMIT_CONFLICTS = Counter("workmesh_limit_conflicts", "Times that another copy counted against a limit first.")
+LIMITS_EXCEEDED = Counter(
+    "workmesh_limits_exceeded", "Plans that a limit over time stood against.", ["domain", "limit"]
+)
+AUTONOMY_STAGE = Gauge(
+    "workmesh_autonomy_stage", "How far a tool may act by itself: 0 observe to 3 autonomous.", ["domain", "tool"]
+)
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
 

@@ -316,13 +316,17 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Approval(Record, frozen=True, kw_only=True, tag="approval"):
     """A person's word, as policy accepted it. ``signed`` is the DSSE envelope of that person's own key.
 
-    ``place`` counts the words in one role on one ``revision`` of the plan.
+    ``place`` counts the words in one role on one ``revision`` of the plan. ``tools`` and ``policies`` are what it was
+    asked for by, ``waited_s`` how long the plan had waited for it: for how often people override, and how fast.
     """
 
     statement: Statement
     signed: Json
     place: int = 1
     revision: int = 0
+    tools: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    waited_s: float = 0.0
 
     @property
     def token(self) -> str:

@@ -1,6 +1,7 @@
 """The annotations of a policy: what Cedar carries along without reading, and this project gives a meaning.
 
-``@id`` (required), ``@reason`` and ``@rank`` explain; ``@approval``, ``@escalate_after`` and ``@obligation`` bind.
+``@id`` (required), ``@reason`` and ``@rank`` explain; ``@approval``, ``@escalate_after``, ``@escalate_to`` and
+``@obligation`` bind.
 The rule: an annotation that would have no effect, or not the one meant, is refused.
 """
 
@@ -11,13 +12,13 @@ from typing import Literal
 import msgspec
 
 from mesh.records import Obligation, Struct
+from policy_service.quorum import QuorumError, people_of, read_roles
 
-KNOWN = ("approval", "escalate_after", "id", "obligation", "rank", "reason")
+KNOWN = ("approval", "escalate_after", "escalate_to", "id", "obligation", "rank", "reason")
 LAST_RANK = 1000  # where a policy without @rank stands among the reasons
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ACTION = b'{"Var":"action"}'
-_ROLE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class AnnotationError(ValueError):
@@ -59,6 +60,7 @@ class _CedarPolicy(msgspec.Struct):
 class Policy(Struct, frozen=True, kw_only=True):
     """A policy's name and annotations. ``tool`` is empty unless the head names one literally.
 
+    ``roles`` must approve (``role:2`` is two people); ``stand_ins`` may do it for them after ``escalate_after``.
     ``both`` says that nothing in the policy asks which action it is: it holds for ``propose`` and ``execute`` alike.
     """
 
@@ -71,7 +73,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     rank: int = LAST_RANK
     roles: tuple[str, ...] = ()
     escalate_after: timedelta | None = None
-    obligation: Obligation | None = None
+    stand_ins: tuple[str, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
 
     @property
     def order(self) -> tuple[int, str]:
@@ -99,7 +102,8 @@ def read_policy(text: bytes, file: str) -> Policy:
             rank=_rank(notes),
             roles=_roles(notes, source),
             escalate_after=_escalation(notes),
-            obligation=_obligation(notes, source),
+            stand_ins=_stand_ins(notes),
+            obligations=_obligations(notes, source),
         )
     except AnnotationError as error:
         raise AnnotationError(str(error), name) from error
@@ -117,17 +121,17 @@ def _roles(notes: dict[str, str], source: _CedarPolicy) -> tuple[str, ...]:
         return ()
     if source.effect != "permit" or source.action.literal("Action") != "propose":
         raise AnnotationError('@approval belongs on a permit with action == Action::"propose" only')
-    roles = tuple(sorted({role.strip() for role in notes["approval"].split(",")}))
-    if not all(_ROLE.fullmatch(role) for role in roles):
-        raise AnnotationError(f'@approval("{notes["approval"]}") must name roles in snake_case, separated by commas')
-    return roles
+    try:
+        return read_roles(notes["approval"])
+    except QuorumError as error:
+        raise AnnotationError(f"@approval({error})") from error
 
 
 def _escalation(notes: dict[str, str]) -> timedelta | None:
     if "escalate_after" not in notes:
         return None
-    if "approval" not in notes:
-        raise AnnotationError("@escalate_after without @approval waits for nobody: add the roles or remove it")
+    if "approval" not in notes or "escalate_to" not in notes:
+        raise AnnotationError("@escalate_after needs @approval and @escalate_to: who is waited for, and who comes next")
     text = notes["escalate_after"]
     try:
         wait = msgspec.convert(text, timedelta)
@@ -138,10 +142,28 @@ def _escalation(notes: dict[str, str]) -> timedelta | None:
     return wait
 
 
-def _obligation(notes: dict[str, str], source: _CedarPolicy) -> Obligation | None:
+def _stand_ins(notes: dict[str, str]) -> tuple[str, ...]:
+    if "escalate_to" not in notes:
+        return ()
+    if "escalate_after" not in notes:
+        raise AnnotationError("@escalate_to without @escalate_after never comes to pass: say after how long")
+    try:
+        roles = read_roles(notes["escalate_to"])
+    except QuorumError as error:
+        raise AnnotationError(f"@escalate_to({error})") from error
+    if any(people_of(role) > 1 for role in roles):
+        raise AnnotationError("@escalate_to names roles without numbers: each of them stands in for one person")
+    return roles
+
+
+def _obligations(notes: dict[str, str], source: _CedarPolicy) -> tuple[Obligation, ...]:
+    """What ``@obligation("notify:owner; receipt:/id")`` asks for: several are separated by semicolons."""
     if "obligation" not in notes:
-        return None
-    name, _, value = notes["obligation"].partition(":")
-    if source.effect != "permit" or not name.strip():
-        raise AnnotationError('@obligation("name:value") belongs on a permit and needs a name')
-    return Obligation(name=name.strip(), value=value.strip())
+        return ()
+    found = []
+    for part in notes["obligation"].split(";"):
+        name, _, value = part.partition(":")
+        if source.effect != "permit" or not name.strip():
+            raise AnnotationError('@obligation("name:value") belongs on a permit and needs a name')
+        found.append(Obligation(name=name.strip(), value=value.strip()))
+    return tuple(found)

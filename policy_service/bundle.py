@@ -14,11 +14,27 @@ from cedarpy import Entities, PolicySet, Schema, policies_to_json_str, validate_
 from mesh.canonical import digest
 from mesh.errors import TerminalError
 from mesh.records import Struct
+from policy_service import governance
 from policy_service.annotations import AnnotationError, Policy, read_policy
+from policy_service.governance import Governance, GovernanceError
 
 SCHEMA_FILE = "schema.cedarschema"
-PATTERNS = ("*.cedar", SCHEMA_FILE, "cases/*.yaml", "roles.yaml")
+PATTERNS = ("*.cedar", SCHEMA_FILE, "cases/*.yaml", *governance.FILES)
 MAX_BYTES = 512 * 1024  # in a DSSE envelope (base64, a third more) it must fit NATS's default max_payload, 1 MiB
+
+# What policies see of a request only if their schema declares it in the context, with a value of its type in Cedar.
+EXTRAS = {
+    "total": "0",
+    "agent": '""',
+    "domain": '""',
+    "entity": '""',
+    "playbook": '""',
+    "stage": '""',
+    "now": "0",
+    "hour": "0",
+    "weekday": "0",
+    "compensation": "false",
+}
 
 
 class BundleError(TerminalError):
@@ -62,7 +78,10 @@ class Bundle:
     contents: BundleContents
     digest: str
     policies: Mapping[str, Policy]
+    governance: Governance
     schema: Schema
+    extras: frozenset[str]
+    judges_people: bool
     no_entities: Entities
     _slices: Mapping[str, PolicySet]
     _unscoped: PolicySet
@@ -81,12 +100,19 @@ class Bundle:
         if not policies:
             raise BundleError(contents.domain, "holds no policy: add a .cedar file")
         values = policies.values()
+        try:
+            beside = Governance.read(dict(contents.files), values)
+        except GovernanceError as error:
+            raise BundleError(error.file, str(error)) from error
         tools = {policy.tool for policy in values if policy.tool} if sliced else set()
         return cls(
             contents=contents,
             digest=contents.digest,
             policies=policies,
+            governance=beside,
             schema=schema,
+            extras=frozenset(name for name, value in EXTRAS.items() if _declares(schema, name, value)),
+            judges_people=_is_valid(_ON_APPROVE, schema),
             no_entities=Entities.from_json_str("[]"),
             _slices={tool: _compile(sources, _slice(values, tool)) for tool in tools},
             _unscoped=_compile(sources, _slice(values, "") if sliced else policies),
@@ -170,13 +196,30 @@ def _validate(name: str, text: str, schema_text: str, schema: Schema) -> None:
         raise BundleError(name, f"does not fit {SCHEMA_FILE}: {first.error}{more}", policy=policy)
 
 
+_ON_APPROVE = 'permit (principal is Person, action == Action::"approve", resource) when { principal.roles.isEmpty() };'
+_ON_PROPOSE = 'permit (principal, action == Action::"propose", resource) when {{ {} }};'
+
+
+def _declares(schema: Schema, name: str, value: str) -> bool:
+    """Whether the context has this attribute of this type, required or optional: asked of Cedar's own validator."""
+    required = _ON_PROPOSE.format(f"context.{name} == {value}")
+    optional = _ON_PROPOSE.format(f"context has {name} && context.{name} == {value}")
+    # Of an attribute that is not there the second part is never looked at, so even nonsense would be valid.
+    nonsense = _ON_PROPOSE.format(f"context has {name} && context.{name}.isEmpty()")
+    return _is_valid(required, schema) or (_is_valid(optional, schema) and not _is_valid(nonsense, schema))
+
+
+def _is_valid(text: str, schema: Schema) -> bool:
+    return bool(validate_policies(text, schema).validation_passed)
+
+
 def _slice(policies: Iterable[Policy], tool: str) -> list[str]:
     return [policy.id for policy in policies if policy.tool in ("", tool)]
 
 
 def _is_uneven(policy: Policy) -> bool:
     """Whether it says more of ``execute`` than of ``propose``, beyond permitting it."""
-    return not policy.both and (policy.effect == "forbid" or policy.obligation is not None)
+    return not policy.both and (policy.effect == "forbid" or bool(policy.obligations))
 
 
 def _compile(sources: Mapping[str, msgspec.Raw], ids: Iterable[str]) -> PolicySet:

@@ -2,61 +2,76 @@
 
 Pure, and it fails closed: what is missing, does not fit the schema or goes wrong while evaluating is a deny with a
 reason (invariant 5). A step is put to Cedar twice: ``propose`` tells who must approve, ``execute`` whether they have
-(left out where the first answer settles the second).
+(left out where the first answer settles the second). A person's approval is put to it as ``approve``, where the schema
+has that action.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from cedarpy import AuthzResult, Entities, is_authorized
 
 from mesh.pack import Sheet
-from mesh.records import Context, Plan, StepVerdict, Struct, Verdict
+from mesh.records import Call, Context, Plan, StepVerdict, Struct, Verdict
 from policy_service.annotations import Policy
 from policy_service.bundle import Bundle
-from policy_service.taint import read_outside, tainted_arguments
+from policy_service.governance import shortest
+from policy_service.quorum import joined, missing
+from policy_service.taint import Outside, read_outside, tainted_arguments
 
 NO_PERMIT = "no policy permits this"
+AGENT = "planner"
 
 _PROPOSE = "propose"
 _EXECUTE = "execute"
+_APPROVE = "approve"
 _FAILED_POLICY = re.compile(r"while evaluating policy `([^`]+)`")
 # What cedarpy, msgspec and arithmetic on foreign values raise. A deny is the answer to each: not knowing is no permit.
 _FAILURES = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, msgspec.MsgspecError)
 
 
+class Circumstances(Struct, frozen=True, kw_only=True):
+    """What a decision depends on beside plan, facts and approvals, so that it can be made again later.
+
+    ``agent`` wrote the plan; ``stages`` are how far each tool may act by itself; ``entity`` is what the task is about.
+    """
+
+    at: datetime
+    agent: str = AGENT
+    stages: Mapping[str, str] = {}
+    entity: str = ""
+
+
 class Question(Struct, frozen=True, kw_only=True):
-    """One step as policy sees it. ``tainted`` are the names of arguments that come from outside text."""
+    """One step as policy sees it. ``tainted`` are the names of arguments that come from outside text.
+
+    ``extras`` holds what policies see only if their schema declares it (``policy_service.bundle.EXTRAS``).
+    """
 
     step: str
     tool: str
     sheet: Sheet
     tainted: frozenset[str] = frozenset()
+    agent: str = AGENT
+    extras: Mapping[str, str | int | bool] = {}
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
     """What policy says of a whole plan. ``reason`` is the first one of the first step that stands in the way.
 
-    ``escalate_after`` is the shortest wait that a policy asks for before others are told that approval is missing.
+    ``escalate_after`` is the shortest wait after which stand-ins may approve. ``observed`` says that the plan is denied
+    only because a tool may not act yet.
     """
 
     verdict: Verdict
     steps: tuple[StepVerdict, ...] = ()
     reason: str = ""
     escalate_after: timedelta | None = None
-
-
-class _CedarContext(Struct, frozen=True, kw_only=True):
-    tool: str
-    amount: int
-    currency: str
-    approvals: list[str]
-    tainted: list[str]
-    facts: dict[str, Any]
+    observed: bool = False
 
 
 class _Answer(Struct, frozen=True, kw_only=True):
@@ -68,7 +83,12 @@ class _Answer(Struct, frozen=True, kw_only=True):
 
 
 def assess(
-    bundle: Bundle, context: Context, plan: Plan, sheets: Mapping[str, Sheet], approvals: frozenset[str]
+    bundle: Bundle,
+    context: Context,
+    plan: Plan,
+    sheets: Mapping[str, Sheet],
+    approvals: frozenset[str],
+    around: Circumstances,
 ) -> Assessment:
     """Decide on a plan: denied when any step is, waiting when any step needs approval, else allowed.
 
@@ -84,20 +104,103 @@ def assess(
         outside = read_outside(context.data, context.taint)
     except _FAILURES as error:
         return Assessment(verdict=Verdict.DENY, reason=f"the event's data cannot be read: {error}")
+    extras = _extras(bundle, plan, sheets, around)
     verdicts: list[StepVerdict] = []
     for step in plan.steps:
         sheet = sheets.get(step.id)
         if sheet is None:
             verdicts.append(_deny(step.id, "no facts were read for this step"))
             continue
-        try:
-            tainted = tainted_arguments(step.call.args, outside)
-        except _FAILURES as error:
-            verdicts.append(_deny(step.id, f"the arguments cannot be read: {error}"))
-            continue
-        question = Question(step=step.id, tool=step.call.tool, sheet=sheet, tainted=tainted)
-        verdicts.append(judge(bundle, question, approvals))
-    return _join(bundle, verdicts, approvals)
+        verdict = _judge_call(bundle, step.id, step.call, sheet, outside, approvals, extras, around)
+        if step.compensation is not None and "compensation" in bundle.extras:
+            undoing = extras | {"compensation": True}
+            undo = _judge_call(bundle, step.id, step.compensation, sheet, outside, approvals, undoing, around)
+            verdict = _with_compensation(verdict, step.compensation.tool, undo)
+        verdicts.append(verdict)
+    return conclude(bundle, verdicts, approvals)
+
+
+def questions(
+    bundle: Bundle, context: Context, plan: Plan, sheets: Mapping[str, Sheet], around: Circumstances
+) -> list[Question]:
+    """The steps as policy sees them; those whose facts or arguments cannot be read are left out."""
+    outside = read_outside(context.data, context.taint)
+    extras = _extras(bundle, plan, sheets, around)
+    known = [(step, sheets[step.id]) for step in plan.steps if step.id in sheets]
+    return [_question(step.id, step.call, sheet, outside, extras, around) for step, sheet in known]
+
+
+def _extras(
+    bundle: Bundle, plan: Plan, sheets: Mapping[str, Sheet], around: Circumstances
+) -> dict[str, str | int | bool]:
+    """What is the same for all steps of a plan, as far as this bundle's policies may see it."""
+    if not bundle.extras:
+        return {}
+    return {
+        "total": sum(sheet.amount for sheet in sheets.values()),
+        "agent": around.agent,
+        "domain": plan.header.domain,
+        "entity": around.entity,
+        "playbook": plan.playbook,
+        "now": int(around.at.timestamp()),
+        "hour": around.at.hour,
+        "weekday": around.at.isoweekday(),
+        "compensation": False,
+    }
+
+
+def _question(
+    step: str,
+    call: Call,
+    sheet: Sheet,
+    outside: Outside,
+    extras: Mapping[str, str | int | bool],
+    around: Circumstances,
+) -> Question:
+    stage = around.stages.get(call.tool, "")
+    return Question(
+        step=step,
+        tool=call.tool,
+        sheet=sheet,
+        tainted=tainted_arguments(call.args, outside),
+        agent=around.agent,
+        extras={**extras, "stage": stage} if extras else {},
+    )
+
+
+def _judge_call(
+    bundle: Bundle,
+    step: str,
+    call: Call,
+    sheet: Sheet,
+    outside: Outside,
+    approvals: frozenset[str],
+    extras: Mapping[str, str | int | bool],
+    around: Circumstances,
+) -> StepVerdict:
+    try:
+        question = _question(step, call, sheet, outside, extras, around)
+    except _FAILURES as error:
+        return _deny(step, f"the arguments cannot be read: {error}")
+    verdict = judge(bundle, question, approvals)
+    tainted, stage = tuple(sorted(question.tainted)), around.stages.get(call.tool, "")
+    return msgspec.structs.replace(verdict, tainted=tainted, stage=stage) if tainted or stage else verdict
+
+
+def _with_compensation(verdict: StepVerdict, tool: str, undo: StepVerdict) -> StepVerdict:
+    """The verdict on a step and on what would undo it: one permit covers both, so both must be permitted."""
+    if undo.verdict is Verdict.ALLOW or verdict.verdict is Verdict.DENY:
+        return verdict
+    if undo.verdict is Verdict.DENY:
+        reasons = tuple(f"undoing it with {tool}: {reason}" for reason in undo.reasons)
+        return msgspec.structs.replace(verdict, verdict=Verdict.DENY, policies=undo.policies, reasons=reasons)
+    return msgspec.structs.replace(
+        verdict,
+        verdict=Verdict.NEEDS_APPROVAL,
+        policies=tuple(dict.fromkeys((*verdict.policies, *undo.policies))),
+        roles=joined((*verdict.roles, *undo.roles)),
+        stand_ins=tuple(sorted({*verdict.stand_ins, *undo.stand_ins})),
+    )
 
 
 def judge(bundle: Bundle, question: Question, approvals: frozenset[str]) -> StepVerdict:
@@ -112,11 +215,11 @@ def judge(bundle: Bundle, question: Question, approvals: frozenset[str]) -> Step
 
 
 def _judge(bundle: Bundle, question: Question, approvals: frozenset[str]) -> StepVerdict:
-    context = _context(question, approvals)
+    context = _context(bundle, question, approvals)
     proposed = _ask(bundle, question, _PROPOSE, context)
     if not proposed.allowed:
         return _refuse(question.step, proposed)
-    roles = tuple(sorted({role for policy in proposed.policies for role in policy.roles}))
+    roles = joined(role for policy in proposed.policies for role in policy.roles)
     if bundle.settled(question.tool, proposed.policies):
         return _grant(question.step, Verdict.ALLOW, proposed.policies, roles)
     executed = _ask(bundle, question, _EXECUTE, context)
@@ -127,28 +230,55 @@ def _judge(bundle: Bundle, question: Question, approvals: frozenset[str]) -> Ste
     return _refuse(question.step, executed)
 
 
-def _context(question: Question, approvals: frozenset[str]) -> str:
+def judge_approval(bundle: Bundle, question: Question, person: str, roles: Iterable[str]) -> StepVerdict:
+    """Whether this person may approve this step, by policies on ``approve``; ``roles`` are those of the person's key.
+
+    Where the schema has no such action, the role alone decides, which the caller has checked.
+    """
+    if not bundle.judges_people:
+        return StepVerdict(step=question.step, verdict=Verdict.ALLOW)
+    try:
+        context = _context(bundle, question, frozenset())
+        principal = {"uid": {"type": "Person", "id": person}, "attrs": {"roles": sorted(roles)}, "parents": []}
+        raw = [*msgspec.json.decode(question.sheet.entities), principal]
+        entities = Entities.from_json_str(msgspec.json.encode(raw).decode(), bundle.schema)
+        answer = _request(bundle, question, "Person", person, _APPROVE, context, entities)
+    except _FAILURES as error:
+        return _deny(question.step, f"policy could not be evaluated: {error}")
+    if not answer.allowed:
+        return _refuse(question.step, answer)
+    return _grant(question.step, Verdict.ALLOW, answer.policies, ())
+
+
+def _context(bundle: Bundle, question: Question, approvals: frozenset[str]) -> str:
     sheet = question.sheet
-    context = _CedarContext(
-        tool=question.tool,
-        amount=sheet.amount,
-        currency=sheet.currency,
-        approvals=sorted(approvals),
-        tainted=sorted(question.tainted),
-        facts=msgspec.json.decode(sheet.facts, type=dict[str, Any]),
-    )
+    context: dict[str, Any] = {name: question.extras[name] for name in bundle.extras if name in question.extras}
+    context |= {
+        "tool": question.tool,
+        "amount": sheet.amount,
+        "currency": sheet.currency,
+        "approvals": sorted(approvals),
+        "tainted": sorted(question.tainted),
+        "facts": msgspec.json.decode(sheet.facts, type=dict[str, Any]),
+    }
     return msgspec.json.encode(context).decode()
 
 
 def _ask(bundle: Bundle, question: Question, action: str, context: str) -> _Answer:
+    return _request(bundle, question, "Agent", question.agent, action, context, _entities(bundle, question.sheet))
+
+
+def _request(
+    bundle: Bundle, question: Question, kind: str, principal: str, action: str, context: str, entities: Entities
+) -> _Answer:
     request = {
-        "principal": {"type": "Agent", "id": "planner"},
+        "principal": {"type": kind, "id": principal},
         "action": {"type": "Action", "id": action},
         "resource": {"type": "Tool", "id": question.tool},
         "context": context,
     }
     policies = bundle.policies_for(question.tool)
-    return _read(bundle, is_authorized(request, policies, _entities(bundle, question.sheet), bundle.schema))
+    return _read(bundle, is_authorized(request, policies, entities, bundle.schema))
 
 
 def _entities(bundle: Bundle, sheet: Sheet) -> Entities:
@@ -186,18 +316,19 @@ def _refuse(step: str, answer: _Answer) -> StepVerdict:
 
 def _grant(step: str, verdict: Verdict, policies: Iterable[Policy], roles: tuple[str, ...]) -> StepVerdict:
     ordered = _ordered(policies)
-    obligations = {policy.obligation: None for policy in ordered if policy.obligation is not None}
     return StepVerdict(
         step=step,
         verdict=verdict,
         policies=tuple(policy.id for policy in ordered),
         reasons=tuple(policy.reason for policy in ordered if policy.reason),
         roles=roles,
-        obligations=tuple(obligations),
+        obligations=tuple(dict.fromkeys(each for policy in ordered for each in policy.obligations)),
+        stand_ins=tuple(sorted({role for policy in ordered for role in policy.stand_ins})) if roles else (),
     )
 
 
-def _join(bundle: Bundle, verdicts: Iterable[StepVerdict], approvals: frozenset[str]) -> Assessment:
+def conclude(bundle: Bundle, verdicts: Iterable[StepVerdict], approvals: frozenset[str]) -> Assessment:
+    """The verdict on a plan from those on its steps."""
     steps = tuple(verdicts)
     denied = [step for step in steps if step.verdict is Verdict.DENY]
     if denied:
@@ -205,11 +336,11 @@ def _join(bundle: Bundle, verdicts: Iterable[StepVerdict], approvals: frozenset[
     waiting = [step for step in steps if step.verdict is Verdict.NEEDS_APPROVAL]
     if not waiting:
         return Assessment(verdict=Verdict.ALLOW, steps=steps)
-    missing = sorted({role for step in waiting for role in step.roles} - approvals)
-    waits = [bundle.policies[name].escalate_after for step in waiting for name in step.policies]
+    lacking = missing((role for step in waiting for role in step.roles), approvals)
+    known = (bundle.policies.get(name) for step in waiting for name in step.policies)
     return Assessment(
         verdict=Verdict.NEEDS_APPROVAL,
         steps=steps,
-        reason=f"waits for approval by {', '.join(missing)}",
-        escalate_after=min((wait for wait in waits if wait is not None), default=None),
+        reason=f"waits for approval by {', '.join(lacking)}",
+        escalate_after=shortest(policy.escalate_after for policy in known if policy is not None),
     )

@@ -1,21 +1,23 @@
 """The policy stage: a plan in; a decision out, and the outcome when it ends there."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
 from mesh import subjects, tracing
 from mesh.errors import RetryableError, TerminalError
-from mesh.identity import Identity
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
-from mesh.pack import Pack
-from mesh.records import Context, OutcomeStatus, Phase, Plan, Verdict
+from mesh.records import Approval, Context, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.runtime import Outputs, Work
-from mesh.settings import PolicySettings
-from policy_service.deciding import decide, read_sheets, weigh
-from policy_service.live import LiveBundles
+from mesh.tools import Tool
+from mesh.trust import TrustDirectory
+from policy_service.correcting import corrected
+from policy_service.deciding import Decider, Matter, agent_of
+from policy_service.ledger import Draft, Ledger
+from policy_service.limits import LimitError, Take
+from policy_service.showing import plans_of
+from policy_service.statements import open_word
 
 log = structlog.get_logger(__name__)
 
@@ -28,18 +30,16 @@ class PolicyStage:
     def __init__(
         self,
         journal: Journal,
-        bundles: LiveBundles,
-        packs: Mapping[str, Pack],
-        systems: Mapping[str, Mapping[str, Any]],
-        signer: Identity,
-        settings: PolicySettings,
+        decider: Decider,
+        ledger: Ledger,
+        trust: TrustDirectory,
+        tools: Mapping[str, Mapping[str, Tool]],
     ) -> None:
         self._journal = journal
-        self._bundles = bundles
-        self._packs = packs
-        self._systems = systems
-        self._signer = signer
-        self._settings = settings
+        self._decider = decider
+        self._ledger = ledger
+        self._trust = trust
+        self._tools = tools
 
     async def decide(self, work: Work) -> Outputs:
         """The handler of the policy stage."""
@@ -47,26 +47,46 @@ class PolicyStage:
         if not isinstance(plan, Plan):
             raise TerminalError(f"{work.subject} at {work.seq} is a {plan.kind}, not a plan")
         head = plan.header
-        context = await self._context(work, plan)
-        items = [context, Stored(work.seq, work.subject, plan.header.at, plan)]
-        trace = tracing.child(head.traceparent, "decision")
-        header = work.header(head.task_id, head.domain, trace)
+        context_item = await self._context(work, plan)
+        context = context_item.record
+        assert isinstance(context, Context)
+        items = [context_item, Stored(work.seq, work.subject, plan.header.at, plan)]
+        header = work.header(head.task_id, head.domain, tracing.child(head.traceparent, "decision"))
         if plan.refusal:
             return (Write(outcome(header, OutcomeStatus.REFUSED, items, reason=plan.refusal)),)
-        pack = self._packs.get(head.domain)
-        if pack is None:
-            raise TerminalError(f"this policy service has no pack {head.domain!r}: install it and release the record")
-        assert isinstance(context.record, Context)
-        sheets = await read_sheets(pack, self._systems[head.domain], context.record, plan)
-        bundle = await self._bundles.current(head.domain)
-        said = weigh(bundle, context.record, plan, sheets, frozenset())
-        decision = decide(
-            header, Phase.PROPOSE, plan, bundle, sheets, said, signer=self._signer, settings=self._settings
-        )
-        log.debug("plan_decided", task_id=head.task_id, verdict=said.verdict, reason=said.reason)
+        agent = agent_of(plan) if plan.revision == 0 else await self._agent_of_correction(plan)
+        matter = await self._decider.matter(context, plan, agent, header.at)
+        if not (takes := _takes(matter)):
+            return self._draft(matter, header, items, ()).writes
+        await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
+        return ()
+
+    def _draft(self, matter: Matter, header: Header, items: list[Stored], uses: tuple[LimitUse, ...]) -> Draft:
+        said = matter.weigh(frozenset(), uses)
+        decision = self._decider.decision(matter, header, Phase.PROPOSE, said, uses)
+        log.debug("plan_decided", task_id=header.task_id, verdict=said.verdict, reason=said.reason)
         if said.verdict is Verdict.DENY:
-            return (Write(decision), Write(outcome(header, OutcomeStatus.DENIED, items, reason=said.reason)))
-        return (Write(decision),)
+            status = OutcomeStatus.OBSERVED if said.observed else OutcomeStatus.DENIED
+            return Draft((Write(decision), Write(outcome(header, status, items, reason=said.reason))), takes=False)
+        return Draft((Write(decision),), takes=said.verdict is Verdict.ALLOW)
+
+    async def _agent_of_correction(self, plan: Plan) -> str:
+        """Which agent's plan was corrected.
+
+        Raises ``TerminalError`` unless a person has signed this very correction of the plan before it.
+        """
+        head = plan.header
+        items = await self._journal.task(head.task_id, head.domain)
+        found = plans_of(items)
+        before = next((each for each in found if each.revision == plan.revision - 1), None)
+        words = [item.record for item in items if isinstance(item.record, Approval)]
+        for word in words:
+            if before is None or word.statement.word is not Word.CORRECT or word.statement.plan_digest != before.digest:
+                continue
+            said = open_word(word, self._trust)
+            if corrected(before, said, head, self._tools.get(head.domain, {})).steps == plan.steps:
+                return agent_of(found[0])
+        raise TerminalError(f"revision {plan.revision} of the plan of task {head.task_id} is no person's correction")
 
     async def _context(self, work: Work, plan: Plan) -> Stored:
         head = plan.header
@@ -77,3 +97,10 @@ class PolicyStage:
         if work.attempt < _LOOKS:
             raise RetryableError(f"the journal does not show {subject} yet")
         raise TerminalError(f"there is no {subject}: a plan of no event")
+
+
+def _takes(matter: Matter) -> tuple[Take, ...]:
+    try:
+        return matter.takes()
+    except LimitError:
+        return ()  # weighing denies it, with the reason

@@ -13,6 +13,7 @@ from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.projection import Projection
 from mesh.records import Approval, Decision, Phase, Purpose, Result, ResultStatus, Statement, Verdict
+from policy_service.quorum import joined
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
@@ -105,12 +106,14 @@ def _of_decision(decision: Decision) -> Waiting:
         task_id=decision.header.task_id,
         domain=decision.header.domain,
         purpose=Purpose.PLAN,
-        roles=tuple(sorted({role for step in decision.steps for role in step.roles})),
+        roles=joined(role for step in decision.steps for role in step.roles),
         since=decision.header.at,
         until=decision.approve_by,
         amount=sum(sheet.amount for sheet in sheets),
         currency=sheets[0].currency if sheets else "USD",
         reason=decision.reason,
+        stand_ins=tuple(sorted({role for step in decision.steps for role in step.stand_ins})),
+        escalate_at=decision.escalate_at,
     )
 
 

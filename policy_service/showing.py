@@ -1,7 +1,8 @@
 """A waiting task as a person must see it: exactly what would be executed, with the facts and policies behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from mesh.approvals import Shown, ShownStep, Waiting
@@ -12,22 +13,26 @@ from mesh.records import (
     Approval,
     Context,
     Decision,
+    FactSheet,
     Outcome,
     Phase,
     Plan,
     Purpose,
     Result,
     ResultStatus,
+    StepVerdict,
     Verdict,
     Word,
 )
+from policy_service.deciding import agent_of
+from policy_service.quorum import joined
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A task's records, as far as a person's word needs them."""
+    """A task's records, as far as a person's word needs them: its plan as it stands, and the first decision on that."""
 
     items: Sequence[Stored]
     context: Context
@@ -38,18 +43,28 @@ class Case:
     @classmethod
     def of(cls, task_id: str, items: Sequence[Stored]) -> "Case":
         """Raises ``TerminalError`` when there is no such task, or it has no decision yet."""
+        found = plans_of(items)
         decisions = [item for item in items if isinstance(item.record, Decision)]
-        if not decisions:
+        if not decisions or not found:
             raise TerminalError(f"no task {task_id} with a decision: see `workmesh tasks`")
-        decision = decisions[0].record
-        assert isinstance(decision, Decision)
-        return cls(items, _one(items, Context), _one(items, Plan), decision, decisions[0])
+        plan = found[-1]
+        for item in decisions:
+            decision = item.record
+            assert isinstance(decision, Decision)
+            if decision.phase is Phase.PROPOSE and decision.revision == plan.revision:
+                return cls(items, _one(items, Context), plan, decision, item)
+        raise TerminalError(f"the plan of task {task_id} was corrected and is being decided on: look again in a moment")
 
     @property
     def waits(self) -> bool:
         """Whether the plan waits for approval."""
         ended = any(isinstance(item.record, Outcome) for item in self.items)
-        second = any(isinstance(item.record, Decision) and item.record.phase is Phase.EXECUTE for item in self.items)
+        second = any(
+            isinstance(item.record, Decision)
+            and item.record.phase is Phase.EXECUTE
+            and item.record.revision == self.plan.revision
+            for item in self.items
+        )
         return self.decision.verdict is Verdict.NEEDS_APPROVAL and not ended and not second
 
     def require_unchanged(self) -> None:
@@ -60,20 +75,46 @@ class Case:
                 f"{self.decision.plan_digest} was decided on, {self.plan.digest} stands there"
             )
 
+    @property
+    def agent(self) -> str:
+        """Which agent planned, whoever has corrected the plan since."""
+        return agent_of(plans_of(self.items)[0])
+
     def roles(self) -> tuple[str, ...]:
-        """The roles that must approve."""
-        return tuple(sorted({role for step in self.decision.steps for role in step.roles}))
+        """The roles that must approve, ``role:2`` where two people must."""
+        return joined(role for step in self.decision.steps for role in step.roles)
+
+    def stand_ins(self) -> tuple[str, ...]:
+        """The roles that may act in place of those, once it has been escalated."""
+        return tuple(sorted({role for step in self.decision.steps for role in step.stand_ins}))
+
+    def is_escalated(self, at: datetime) -> bool:
+        """Whether the stand-ins may act at this time."""
+        return self.decision.escalate_at is not None and at >= self.decision.escalate_at
+
+    def words(self) -> list[Approval]:
+        """All words on the plan, whichever revision, in order."""
+        found = [item.record for item in self.items if isinstance(item.record, Approval)]
+        return [word for word in found if word.statement.purpose is Purpose.PLAN]
 
     def approvals(self) -> list[Approval]:
         """Approvals of this very plan so far."""
-        found = [item.record for item in self.items if isinstance(item.record, Approval)]
         return [
-            approval
-            for approval in found
-            if approval.statement.purpose is Purpose.PLAN
-            and approval.statement.word is Word.APPROVE
-            and approval.statement.plan_digest == self.plan.digest
+            word
+            for word in self.words()
+            if word.statement.word is Word.APPROVE and word.statement.plan_digest == self.plan.digest
         ]
+
+    def correctors(self) -> frozenset[str]:
+        """Who has corrected the plan: it is theirs too, so they do not approve it."""
+        return frozenset(word.statement.person for word in self.words() if word.statement.word is Word.CORRECT)
+
+    def asked_by(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The tools and the policies that the approval is asked for by."""
+        waiting = [step for step in self.decision.steps if step.verdict is Verdict.NEEDS_APPROVAL]
+        tools = {step.id: step.call.tool for step in self.plan.steps}
+        named = dict.fromkeys(tools[step.step] for step in waiting if step.step in tools)
+        return tuple(named), tuple(dict.fromkeys(name for step in waiting for name in step.policies))
 
     def doubt(self, step: str) -> Stored | None:
         """The result that says that this step's effect is in doubt, while no person has said a word on it.
@@ -97,8 +138,11 @@ class Case:
         return next((step for step in steps if self.doubt(step) is not None), "")
 
 
-def show(case: Case) -> Shown:
-    """Everything a person must see; raises ``TerminalError`` when nothing of the task waits."""
+def show(case: Case, targets: Mapping[str, str]) -> Shown:
+    """Everything a person must see; ``targets`` are the systems that tools act on.
+
+    Raises ``TerminalError`` when nothing of the task waits.
+    """
     doubt = case.in_doubt()
     if not case.waits and not doubt:
         raise TerminalError(f"task {case.context.header.task_id} does not wait for a person")
@@ -107,23 +151,29 @@ def show(case: Case) -> Shown:
     in_doubt = case.doubt(doubt)
     sheets = {sheet.step: sheet for sheet in decision.sheets}
     verdicts = {step.step: step for step in decision.steps}
+    nothing, unsaid = FactSheet(step="", facts=EMPTY_OBJECT, currency=""), StepVerdict(step="", verdict=Verdict.DENY)
     steps = []
     for step in case.plan.steps:
-        sheet, verdict = sheets.get(step.id), verdicts.get(step.id)
+        sheet, verdict = sheets.get(step.id, nothing), verdicts.get(step.id, unsaid)
         steps.append(
             ShownStep(
                 id=step.id,
                 call=step.call,
                 effect_key=step.effect_key,
-                verdict=verdict.verdict if verdict else "",
-                policies=verdict.policies if verdict else (),
-                roles=verdict.roles if verdict else (),
-                facts=sheet.facts if sheet else EMPTY_OBJECT,
-                amount=sheet.amount if sheet else 0,
-                currency=sheet.currency if sheet else "",
+                verdict=verdict.verdict if verdict.step else "",
+                policies=verdict.policies,
+                reasons=verdict.reasons,
+                roles=verdict.roles,
+                facts=sheet.facts,
+                source=sheet.source,
+                amount=sheet.amount,
+                currency=sheet.currency,
                 optional=step.optional,
                 compensation=step.compensation,
-                obligations=verdict.obligations if verdict else (),
+                obligations=verdict.obligations,
+                tainted=verdict.tainted,
+                target=targets.get(step.call.tool, ""),
+                stage=verdict.stage,
             )
         )
     return Shown(
@@ -138,6 +188,8 @@ def show(case: Case) -> Shown:
             currency=decision.sheets[0].currency if decision.sheets else "USD",
             step=doubt,
             reason=in_doubt.record.error if in_doubt and isinstance(in_doubt.record, Result) else decision.reason,
+            stand_ins=() if doubt else case.stand_ins(),
+            escalate_at=None if doubt else decision.escalate_at,
         ),
         plan_digest=case.plan.digest,
         bundle=decision.bundle,
@@ -150,7 +202,17 @@ def show(case: Case) -> Shown:
         data=context.data,
         taint=context.taint,
         steps=tuple(steps),
+        limits=decision.limits,
+        voices=tuple(f"{word.statement.person} ({word.statement.role})" for word in case.approvals()),
+        notes=case.plan.notes,
+        revision=case.plan.revision,
     )
+
+
+def plans_of(items: Iterable[Stored]) -> list[Plan]:
+    """The plans of a task: the planner's own, then its corrections in order."""
+    found = [item.record for item in items if isinstance(item.record, Plan)]
+    return sorted(found, key=lambda plan: plan.revision)
 
 
 def _is_result(item: Stored, step: str) -> bool:

@@ -3,26 +3,25 @@
 The rule: an approval counts once, for one plan, from a person who has the role; anything else is refused, on record.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
 
-from mesh import faultpoints, tracing
+from mesh import faultpoints, metrics, tracing
 from mesh.approvals import Shown, TaskRequest, Waiting, WordAnswer, WordRequest
 from mesh.canonical import digest_bytes
 from mesh.clock import now
 from mesh.errors import ConflictError, SignatureError, TerminalError
-from mesh.identity import Identity
 from mesh.journal import CREATE, Committer, Journal, Message, Write
 from mesh.outcomes import outcome
-from mesh.pack import Pack, Sheet
 from mesh.quarantine import Reason, quarantined
 from mesh.records import (
     Approval,
     Causation,
+    Decision,
     Header,
+    LimitUse,
     OutcomeStatus,
     Phase,
     Purpose,
@@ -30,14 +29,18 @@ from mesh.records import (
     Verdict,
     Word,
 )
-from mesh.settings import PolicySettings
-from mesh.signing import STATEMENT_TYPE, open_envelope
-from mesh.trust import TrustDirectory
-from policy_service.deciding import decide, read_sheets, weigh
-from policy_service.engine import Assessment
+from mesh.tools import Tool
+from mesh.trust import TrustDirectory, TrustEntry
+from policy_service.correcting import corrected
+from policy_service.deciding import Decider, Matter
+from policy_service.engine import Assessment, Circumstances, judge_approval
+from policy_service.ledger import Draft, Ledger
+from policy_service.limits import LimitError
 from policy_service.live import LiveBundles
 from policy_service.pending import Pending
+from policy_service.quorum import Voice, granted, joined, missing, name_of
 from policy_service.showing import Case, show
+from policy_service.statements import open_statement, open_word
 
 OPERATOR_ROLE = "operator"
 
@@ -52,23 +55,21 @@ class Words:
         journal: Journal,
         committer: Committer,
         bundles: LiveBundles,
+        decider: Decider,
+        ledger: Ledger,
         pending: Pending,
-        packs: Mapping[str, Pack],
-        systems: Mapping[str, Mapping[str, Any]],
-        signer: Identity,
+        tools: Mapping[str, Mapping[str, Tool]],
         trust: TrustDirectory,
-        settings: PolicySettings,
         writer: str,
     ) -> None:
         self._journal = journal
         self._committer = committer
         self._bundles = bundles
+        self._decider = decider
+        self._ledger = ledger
         self._pending = pending
-        self._packs = packs
-        self._systems = systems
-        self._signer = signer
+        self._tools = tools
         self._trust = trust
-        self._settings = settings
         self._writer = writer
 
     async def waiting(self, _: object) -> list[Waiting]:
@@ -78,15 +79,17 @@ class Words:
 
     async def show(self, request: TaskRequest) -> Shown:
         """What would be executed; raises ``TerminalError`` when nothing of the task waits."""
-        return show(await self._case(request.task_id))
+        case = await self._case(request.task_id)
+        tools = self._tools.get(case.context.header.domain, {})
+        return show(case, {name: tool.target for name, tool in tools.items()})
 
     async def take(self, request: WordRequest) -> WordAnswer:
         """Take a signed word. What is refused is in quarantine with the reason, and the reason is the answer."""
         try:
-            said = self._open(request.signed)
+            said, entry = open_statement(request.signed, self._trust)
             case = await self._case(said.task_id)
             _check_word(said, case)
-            return await self._record(said, request.signed, case)
+            return await self._record(said, request.signed, case, entry)
         except TerminalError as error:
             log.error("word_refused", detail=str(error))
             await self._committer.commit([_refused(request, str(error))])
@@ -101,20 +104,10 @@ class Words:
                 said = Assessment(
                     verdict=Verdict.DENY, steps=case.decision.steps, reason="nobody approved in time: it expired"
                 )
-                await self._close(case, said, {}, (), OutcomeStatus.EXPIRED)
+                await self._close(case, said, (), OutcomeStatus.EXPIRED)
             except (ConflictError, TerminalError) as error:
                 log.info("expiry_superseded", task_id=task_id, detail=str(error))
         return len(late)
-
-    def _open(self, signed: msgspec.Raw) -> Statement:
-        """What was said, if a person in force said it; raises ``SignatureError``."""
-        said, keyid = open_envelope(signed, STATEMENT_TYPE, Statement, lambda key: None)
-        entry = self._trust.require(keyid, said.role)
-        if entry.kind != "person":
-            raise SignatureError(f"{entry.name} is a {entry.kind}: only a person may approve")
-        if entry.name != said.person:
-            raise SignatureError(f"the statement of {said.person} is signed by {entry.name}")
-        return said
 
     async def _check_may_settle(self, said: Statement, case: Case) -> None:
         """Who may approve anything in the domain may say what happened in it; so may an operator by role."""
@@ -128,71 +121,131 @@ class Words:
     async def _case(self, task_id: str) -> Case:
         return Case.of(task_id, await self._journal.task(task_id))
 
-    async def _record(self, said: Statement, signed: msgspec.Raw, case: Case) -> WordAnswer:
-        approval = Approval(header=self._header(case, "approval"), statement=said, signed=signed)
+    async def _record(self, said: Statement, signed: msgspec.Raw, case: Case, entry: TrustEntry) -> WordAnswer:
+        tools, policies = case.asked_by() if said.purpose is Purpose.PLAN else ((), ())
+        approval = Approval(
+            header=self._header(case, "approval"),
+            statement=said,
+            signed=signed,
+            place=1 + sum(word.statement.role == said.role for word in case.approvals()),
+            revision=case.plan.revision if said.purpose is Purpose.PLAN else 0,
+            tools=tools,
+            policies=policies,
+            waited_s=round((now() - case.decision.header.at).total_seconds(), 3),
+        )
         if said.purpose is Purpose.IN_DOUBT:
             await self._check_may_settle(said, case)
             word = case.word_on(said.step)
             await self._check_new(said)
             await self._commit(said, Write(approval, word.seq if word else CREATE))
             return WordAnswer(task_id=said.task_id, verdict="settled", reason=f"{said.step}: {said.word}")
-        if said.word is Word.REJECT:
-            reason = f"{said.person} ({said.role}) rejected it" + (f": {said.comment}" if said.comment else "")
-            rejected = Assessment(verdict=Verdict.DENY, steps=case.decision.steps, reason=reason)
-            return await self._close(case, rejected, {}, (Write(approval),), OutcomeStatus.DENIED, said)
-        pack = self._packs[case.context.header.domain]
-        sheets = await read_sheets(pack, self._systems[pack.name], case.context, case.plan)
-        bundle = await self._bundles.current(pack.name)
-        before = self._approvals(case)
-        approvals = frozenset({said.role, *(each.role for each in before)})
-        judged = weigh(bundle, case.context, case.plan, sheets, approvals)
-        if judged.verdict is Verdict.NEEDS_APPROVAL:
-            await self._commit(said, Write(approval))
-            return WordAnswer(task_id=said.task_id, verdict="", reason="another role must approve too")
-        if judged.verdict is Verdict.DENY:
-            return await self._close(case, judged, sheets, (Write(approval),), OutcomeStatus.DENIED, said)
-        decision = decide(
-            self._header(case, "execute"),
-            Phase.EXECUTE,
-            case.plan,
-            bundle,
-            sheets,
-            judged,
-            signer=self._signer,
-            settings=self._settings,
-            approved_by=(*(each.person for each in before), said.person),
-        )
-        await self._commit(said, Write(approval), Write(decision))
-        log.info("plan_approved", task_id=said.task_id, role=said.role)
-        return WordAnswer(task_id=said.task_id, verdict=decision.verdict)
+        match said.word:
+            case Word.REJECT:
+                _check_role(said, case, case.roles())
+                reason = f"{said.person} ({said.role}) rejected it" + (f": {said.comment}" if said.comment else "")
+                rejected = Assessment(verdict=Verdict.DENY, steps=case.decision.steps, reason=reason)
+                answer = await self._close(case, rejected, (Write(approval),), OutcomeStatus.DENIED, said)
+            case Word.CORRECT:
+                answer = await self._correct(said, case, approval)
+            case _:
+                answer = await self._approve(said, case, approval, entry)
+        _count(approval)
+        return answer
+
+    async def _correct(self, said: Statement, case: Case, approval: Approval) -> WordAnswer:
+        """End the plan that waits and put the corrected one in its place, at once: it is decided on anew."""
+        _check_role(said, case, case.roles())
+        head = self._header(case, f"plan/r{case.plan.revision + 1}")
+        plan = corrected(case.plan, said, head, self._tools.get(head.domain, {}))
+        reason = f"{said.person} ({said.role}) corrected the plan: {plan.digest} takes its place"
+        void = Assessment(verdict=Verdict.DENY, steps=case.decision.steps, reason=reason)
+        matter = await self._matter_without_facts(case)
+        decision = self._decider.decision(matter, self._header(case, "execute"), Phase.EXECUTE, void)
+        await self._commit(said, Write(approval), Write(decision), Write(plan))
+        log.info("plan_corrected", task_id=said.task_id, role=said.role, revision=plan.revision)
+        return WordAnswer(task_id=said.task_id, verdict="corrected", reason=f"plan {plan.digest} is decided on anew")
+
+    async def _approve(self, said: Statement, case: Case, approval: Approval, entry: TrustEntry) -> WordAnswer:
+        """Decide again with the role among the approvals, on the facts and limits of now."""
+        if said.person in case.correctors():
+            raise TerminalError(f"{said.person} has corrected this plan: another person must approve it")
+        if said.person in {each.statement.person for each in case.approvals()}:
+            raise TerminalError(f"{said.person} has approved this plan already: another person must say the rest")
+        at = now()
+        matter = await self._decider.matter(case.context, case.plan, case.agent, at)
+        voices = [*self._voices(case), _voice(said, case.is_escalated(at))]
+        _check_person(matter, case, said, entry)
+        header = self._header(case, "execute")
+        people = tuple(voice.person for voice in voices)
+
+        def draft(uses: tuple[LimitUse, ...]) -> Draft:
+            asked = joined(
+                (*case.roles(), *(role for step in matter.weigh(frozenset(), uses).steps for role in step.roles))
+            )
+            _check_role(said, case, asked)
+            approvals = granted(voices, asked, case.stand_ins())
+            judged = matter.weigh(approvals, uses)
+            if judged.verdict is Verdict.NEEDS_APPROVAL:
+                return Draft((Write(approval),), takes=False)
+            allowed = judged.verdict is Verdict.ALLOW
+            decision = self._decider.decision(
+                matter, header, Phase.EXECUTE, judged, uses, approved_by=people if allowed else ()
+            )
+            if allowed:
+                return Draft((Write(approval), Write(decision)), takes=True)
+            ending = outcome(header, OutcomeStatus.DENIED, case.items, reason=judged.reason)
+            return Draft((Write(approval), Write(decision), Write(ending)), takes=False)
+
+        made = await self._settle(said, matter, draft)
+        return _answer(said, made, joined(role for step in case.decision.steps for role in step.roles), voices, case)
+
+    async def _settle(self, said: Statement, matter: Matter, draft: Callable[[tuple[LimitUse, ...]], Draft]) -> Draft:
+        try:
+            takes = matter.takes()
+        except LimitError:
+            takes = ()
+        try:
+            if takes:
+                made = await self._ledger.settle(takes, draft)
+            else:
+                made = draft(())
+                await self._journal.commit(*made.writes)
+        except ConflictError as error:
+            raise TerminalError(f"somebody's word on task {said.task_id} stands already: {error}") from error
+        await faultpoints.reach("policy.after_word")
+        return made
 
     async def _close(
         self,
         case: Case,
         said: Assessment,
-        sheets: Mapping[str, Sheet],
         before: tuple[Write, ...],
         status: OutcomeStatus,
         word: Statement | None = None,
     ) -> WordAnswer:
         """End a task that waited: the second decision denies, and the outcome says why."""
         header = self._header(case, "execute")
-        bundle = await self._bundles.current(header.domain)
-        decision = decide(
-            header, Phase.EXECUTE, case.plan, bundle, sheets, said, signer=self._signer, settings=self._settings
-        )
+        matter = await self._matter_without_facts(case)
+        decision = self._decider.decision(matter, header, Phase.EXECUTE, said)
         ending = outcome(header, status, case.items, reason=said.reason)
         await self._commit(word, *before, Write(decision), Write(ending))
         return WordAnswer(task_id=header.task_id, verdict=decision.verdict, reason=said.reason)
 
-    def _approvals(self, case: Case) -> list[Statement]:
-        """The approvals so far, each verified again: what stands in the journal proves nothing by itself."""
+    async def _matter_without_facts(self, case: Case) -> Matter:
+        """What is closed unweighed: nothing is read for it."""
+        bundle = await self._bundles.current(case.context.header.domain)
+        return Matter(case.context, case.plan, {}, bundle, Circumstances(at=now(), agent=case.agent))
+
+    def _voices(self, case: Case) -> list[Voice]:
+        """The approvals so far, each verified again: one whose key was revoked since counts no more."""
         found = []
         for approval in case.approvals():
-            said = self._open(approval.signed)
-            if said != approval.statement:
-                raise SignatureError(f"the approval of {approval.statement.role} on record is not what was signed")
-            found.append(said)
+            try:
+                said = open_word(approval, self._trust)
+            except SignatureError as error:
+                log.warning("approval_counts_no_more", task_id=approval.header.task_id, reason=str(error))
+                continue
+            found.append(_voice(said, case.is_escalated(approval.header.at)))
         return found
 
     async def _check_new(self, said: Statement) -> None:
@@ -236,15 +289,58 @@ def _check_word(said: Statement, case: Case) -> None:
         if case.doubt(said.step) is None:
             raise TerminalError(f"step {said.step!r} of task {said.task_id} is not in doubt (any more)")
         return
-    if said.word not in (Word.APPROVE, Word.REJECT):
-        raise TerminalError(f"a plan needs approve or reject, not {said.word}")
+    if said.word not in (Word.APPROVE, Word.REJECT, Word.CORRECT):
+        raise TerminalError(f"a plan needs approve, reject or correct, not {said.word}")
     if not case.waits:
         raise TerminalError(f"task {said.task_id} does not wait for approval (any more)")
-    if said.role not in case.roles():
-        raise TerminalError(f"task {said.task_id} waits for {', '.join(case.roles())}, not for {said.role}")
     until = case.decision.approve_by
     if until is not None and now() >= until:
         raise TerminalError(f"the time to approve task {said.task_id} ended at {until.isoformat()}")
+
+
+def _check_role(said: Statement, case: Case, asked: tuple[str, ...]) -> None:
+    """The role is one that the plan waits for, or one that stands in for it by now."""
+    if said.role in {name_of(role) for role in asked}:
+        return
+    if said.role in case.stand_ins() and case.is_escalated(now()):
+        return
+    wanted = f"task {said.task_id} waits for {', '.join(asked)}"
+    if said.role in case.stand_ins() and case.decision.escalate_at is not None:
+        raise TerminalError(f"{wanted}; {said.role} may stand in from {case.decision.escalate_at.isoformat()} on")
+    raise TerminalError(f"{wanted}, not for {said.role}")
+
+
+def _check_person(matter: Matter, case: Case, said: Statement, entry: TrustEntry) -> None:
+    """Hold the approval against the policies on ``approve``, step by step."""
+    waiting = {step.step for step in case.decision.steps if step.verdict is Verdict.NEEDS_APPROVAL}
+    for question in matter.questions():
+        if question.step not in waiting:
+            continue
+        verdict = judge_approval(matter.bundle, question, said.person, entry.roles)
+        if verdict.verdict is not Verdict.ALLOW:
+            raise TerminalError(f"{said.person} may not approve step {question.step}: {'; '.join(verdict.reasons)}")
+
+
+def _voice(said: Statement, escalated: bool) -> Voice:
+    return Voice(person=said.person, role=said.role, escalated=escalated)
+
+
+def _answer(said: Statement, made: Draft, asked: tuple[str, ...], voices: list[Voice], case: Case) -> WordAnswer:
+    verdicts = [write.record for write in made.writes if isinstance(write.record, Decision)]
+    if verdicts:
+        log.info("plan_approved", task_id=said.task_id, role=said.role, verdict=verdicts[0].verdict)
+        return WordAnswer(task_id=said.task_id, verdict=verdicts[0].verdict, reason=verdicts[0].reason)
+    lacking = missing(asked, granted(voices, asked, case.stand_ins()))
+    more = f"another person must approve too: {', '.join(lacking)}" if lacking else "another role must approve too"
+    return WordAnswer(task_id=said.task_id, verdict="", reason=more)
+
+
+def _count(approval: Approval) -> None:
+    """Count a word for how often people override, and how fast they are."""
+    for tool in approval.tools:
+        metrics.APPROVAL_SECONDS.labels(tool=tool).observe(approval.waited_s)
+        for policy in approval.policies:
+            metrics.APPROVAL_WORDS.labels(word=approval.statement.word, tool=tool, policy=policy).inc()
 
 
 def _refused(request: WordRequest, detail: str) -> Message:

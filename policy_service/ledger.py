@@ -1,0 +1,188 @@
+"""Counting against limits over time: what a permit takes is committed with the permit, or neither is.
+
+The rule: a window is a record in the journal that is only ever replaced as it was read. So the count is exact across
+copies, kills and restarts, and needs no state of its own; what a process remembers is checked by the journal's answer.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from mesh import faultpoints, metrics, subjects
+from mesh.bus import Bus
+from mesh.clock import unix
+from mesh.errors import ConflictError
+from mesh.journal import CREATE, Journal, Message, Write
+from mesh.records import LimitUse
+from policy_service.limits import Take
+from policy_service.windows import Window
+
+log = structlog.get_logger(__name__)
+
+_TOGETHER = 64  # decisions in one commit, each with the windows that it touches: well under a batch of 1,000
+_KNOWN_MAX = 4096
+_TRIES = 20  # other copies can be faster again and again, but each time one of them gets on
+
+_decode = msgspec.json.Decoder(Window).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be committed, and whether it takes of the limits or only looked at them."""
+
+    writes: tuple[Write, ...]
+    takes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A window as it stands in the journal."""
+
+    seq: int
+    window: Window
+
+
+@dataclass(slots=True)
+class _Item:
+    takes: Sequence[Take]
+    draft: Callable[[tuple[LimitUse, ...]], Draft]
+    done: asyncio.Future[Draft] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Ledger:
+    """Puts drafts on record one after another, as far as their limits allow; many of them in one commit."""
+
+    def __init__(self, bus: Bus, journal: Journal) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._known: dict[str, _Held] = {}
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(_KNOWN_MAX)
+
+    async def settle(self, takes: Sequence[Take], draft: Callable[[tuple[LimitUse, ...]], Draft]) -> Draft:
+        """Commit what ``draft`` makes of the limits as they stand; what was committed.
+
+        ``draft`` gets the uses of all ``takes``, in order, and may be asked again when another copy was faster. Raises
+        ``ConflictError`` when one of its records stands there already, and what ``draft`` raises.
+        """
+        item = _Item(takes, draft)
+        await self._queue.put(item)
+        return await item.done
+
+    async def run(self) -> None:
+        """Settle what comes, until cancelled."""
+        while True:
+            items = [await self._queue.get()]
+            while len(items) < _TOGETHER and not self._queue.empty():
+                items.append(self._queue.get_nowait())
+            try:
+                await self._settle(items)
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
+                for item in items:
+                    if not item.done.done():
+                        item.done.set_exception(error)
+
+    async def give_back(self, marker: Message, takes: Sequence[Take], taken_at_s: float) -> bool:
+        """Undo what a task took, once: ``marker`` is committed with it. Whether it was this call that did."""
+        for _ in range(_TRIES):
+            held = await self._read({take.subject for take in takes})
+            changed = {
+                take.subject: held[take.subject].window.give_back(taken_at_s, take.amount, take.tasks) for take in takes
+            }
+            messages = [_message(subject, window, held[subject].seq) for subject, window in changed.items()]
+            try:
+                await self._journal.commit(also=[marker, *messages])
+                return True
+            except ConflictError as error:
+                if error.subject == marker.subject:
+                    return False
+                self._forget(changed)
+        raise ConflictError(marker.subject, f"others were faster {_TRIES} times")
+
+    async def _settle(self, items: Sequence[_Item]) -> None:
+        for attempt in range(_TRIES):
+            drafts, windows = await self._draft(items, fresh=attempt > 0)
+            items = [item for item in items if not item.done.done()]
+            writes = [write for draft in drafts for write in draft.writes]
+            changes = [_message(subject, held.window, held.seq) for subject, held in windows.items()]
+            await faultpoints.reach("policy.before_taking")
+            try:
+                seqs = await self._journal.commit(*writes, also=changes)
+            except ConflictError as error:
+                metrics.LIMIT_CONFLICTS.inc()
+                self._forget({take.subject for item in items for take in item.takes})
+                if len(items) > 1:
+                    for item in items:
+                        await self._settle([item])
+                    return
+                if not error.subject.startswith("limit."):
+                    items[0].done.set_exception(error)
+                    return
+                continue
+            for (subject, held), seq in zip(windows.items(), seqs[len(writes) :], strict=True):
+                self._remember(subject, _Held(seq, held.window))
+            for item, draft in zip(items, drafts, strict=True):
+                item.done.set_result(draft)
+            return
+        for item in items:
+            item.done.set_exception(ConflictError(item.takes[0].subject, f"others were faster {_TRIES} times"))
+
+    async def _draft(self, items: Sequence[_Item], *, fresh: bool) -> tuple[list[Draft], dict[str, _Held]]:
+        """What all items come to, one after another, and the windows that this changes."""
+        wanted = {take.subject for item in items for take in item.takes}
+        held = await self._read(wanted if fresh else wanted - self._known.keys())
+        held |= {subject: self._known[subject] for subject in wanted - held.keys()}
+        if not fresh and any(use.over for item in items for use in _uses(item.takes, held, unix())):
+            # Nobody is turned away for what another copy has given back since.
+            held |= await self._read(wanted)
+        changed: dict[str, _Held] = {}
+        drafts: list[Draft] = []
+        for item in items:
+            at = unix()
+            state = held | changed
+            try:
+                draft = item.draft(_uses(item.takes, state, at))
+            except Exception as error:  # noqa: BLE001 - it is the one whose draft this is that must know
+                item.done.set_exception(error)
+                continue
+            drafts.append(draft)
+            for take in item.takes if draft.takes else ():
+                before = state[take.subject]
+                window = before.window.resized(take.limit.length_s).take(at, take.amount, take.tasks)
+                changed[take.subject] = _Held(before.seq, window)
+        return drafts, changed
+
+    async def _read(self, wanted: Iterable[str]) -> dict[str, _Held]:
+        """Windows as they stand in the journal; one that is not there yet is empty."""
+        names = sorted(wanted)
+        found = await asyncio.gather(*(self._bus.last(subjects.JOURNAL, name) for name in names))
+        held = {
+            name: _Held(message.seq, _decode(message.data)) if message else _Held(CREATE, Window(length_s=1))
+            for name, message in zip(names, found, strict=True)
+        }
+        for name, each in held.items():
+            self._remember(name, each)
+        return held
+
+    def _remember(self, subject: str, held: _Held) -> None:
+        self._known.pop(subject, None)
+        while len(self._known) >= _KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[subject] = held
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._known.pop(name, None)
+
+
+def _uses(takes: Iterable[Take], held: dict[str, _Held], at_s: float) -> tuple[LimitUse, ...]:
+    return tuple(
+        use for take in takes for use in take.use(held[take.subject].window.resized(take.limit.length_s), at_s)
+    )
+
+
+def _message(subject: str, window: Window, expected: int) -> Message:
+    return Message(subject, _encode(window), expected=expected)

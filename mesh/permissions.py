@@ -143,12 +143,12 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "control.>",
             "limit.>",
         ),
-        ("task.>", subjects.service("policy", ">")),
+        ("task.>", "control.>", subjects.service("policy", ">")),
         answers=True,
     ),
     "executor": Permissions(
         (*_stage("executor", "effect", "result", "outcome"), *_watches(subjects.POLICY_BUCKET)),
-        (),
+        ("control.>",),
     ),
     "learner": Permissions(
         (*_stage("learner", "lesson"), subjects.service("memory", ">")),
@@ -178,9 +178,10 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "svc.>",
             "event.>",
             "release.>",
+            "control.halt.>",
             subjects.quarantine("released", ">"),
         ),
-        ("event.>", "task.>", "fact.>", "quarantine.>"),
+        ("event.>", "task.>", "fact.>", "quarantine.>", "control.>"),
     ),
     "publisher": Permissions(("event.>",), ()),
     "admin": Permissions(

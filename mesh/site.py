@@ -22,8 +22,9 @@ from mesh.trust import TrustEntry, enroll
 log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
+OPERATOR = "operator"
 ROLES = ("perception", "planner", "policy", "executor", "learner", "memory")
-_USERS = (ADMIN, *ROLES, "operator", "publisher")
+_USERS = (ADMIN, *ROLES, OPERATOR, "publisher")
 GROUP = "workmesh.bootstrap"
 
 Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
@@ -79,6 +80,7 @@ class Site:
     async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
         entries = [_entry(self.identity(role), "agent", (role,)) for role in ROLES]
         entries.append(_entry(self.admin, "service", ("policy_admin",)))
+        entries.append(_entry(self.identity(OPERATOR), "service", (OPERATOR,)))
         entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
         for entry in entries:

@@ -28,7 +28,7 @@ OWN = {
     "executor": ["task.effect.d.t.s", "task.result.d.t.s", "task.outcome.d.t.-", "quarantine.executor.i"],
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
-    "operator": ["event.d.x", "release.planner.i", "quarantine.released.i"],
+    "operator": ["event.d.x", "release.planner.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
     "admin": [],
 }

@@ -267,14 +267,16 @@ class Journal:
         """Whether a commit begun now is likely to end soon: the bus is there and has room."""
         return self._bus.is_connected and not self._committer.is_waiting
 
-    async def commit(self, *writes: Write, ordered: bool = False, also: Sequence[Message] = ()) -> tuple[int, ...]:
-        """Store these records, and ``also`` these messages of the journal, together or not at all.
+    async def commit(self, *writes: Write, ordered: bool = False) -> tuple[int, ...]:
+        """Store these records together, or none of them; see ``Committer.commit``."""
+        seqs = await self._committer.commit([message_of(write) for write in writes], ordered=ordered)
+        _count(writes)
+        return seqs
 
-        The sequences of all, in this order; see ``Committer.commit``.
-        """
-        seqs = await self._committer.commit([*map(message_of, writes), *also], ordered=ordered)
-        for write in writes:
-            _RECORDS.of(write.record.kind).inc()
+    async def commit_with(self, writes: Sequence[Write], messages: Sequence[Message]) -> tuple[int, ...]:
+        """Store records and other messages of the journal together, or none of them; the sequences, records first."""
+        seqs = await self._committer.commit([*map(message_of, writes), *messages])
+        _count(writes)
         return seqs
 
     async def task(self, task_id: str, domain: str = "*") -> list[Stored]:
@@ -330,6 +332,11 @@ def stored(message: StoredMessage) -> Stored:
     except ValueError as error:
         raise TerminalError(f"{message.subject} at {message.seq} is not a record: {error}") from error
     return Stored(message.seq, message.subject, datetime.fromisoformat(message.time), record)
+
+
+def _count(writes: Sequence[Write]) -> None:
+    for write in writes:
+        _RECORDS.of(write.record.kind).inc()
 
 
 def _settle(group: _Group, seqs: tuple[int, ...]) -> None:

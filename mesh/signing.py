@@ -20,6 +20,7 @@ PERMIT_TYPE: Final = "application/vnd.workmesh.permit+json"
 STATEMENT_TYPE: Final = "application/vnd.workmesh.statement+json"
 BUNDLE_TYPE: Final = "application/vnd.workmesh.bundle+json"
 ACTIVATION_TYPE: Final = "application/vnd.workmesh.activation+json"
+STAGE_TYPE: Final = "application/vnd.workmesh.stage+json"
 TRUST_TYPE: Final = "application/vnd.workmesh.trust+json"
 CONTROL_TYPE: Final = "application/vnd.workmesh.control+json"
 

@@ -3,46 +3,21 @@
 Pure. The rule: a stage only ever adds to what policies demand; up takes evidence and a person, down happens by itself.
 """
 
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
 
-from mesh.records import NULL, Json, Struct
+from mesh.autonomy import Evidence, Stage
+from mesh.records import Struct
 from policy_service.quorum import QuorumError, read_roles
 
-KIND = "autonomy"  # control.autonomy.<domain>.<tool>
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Tasks = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class AutonomyError(ValueError):
-    """A change of stage that may not be, or an ``autonomy.yaml`` that cannot be meant."""
-
-
-class Stage(StrEnum):
-    """How far a tool may act by itself, least first."""
-
-    OBSERVE = "observe"
-    PROPOSE = "propose"
-    SUPERVISED = "supervised"
-    AUTONOMOUS = "autonomous"
-
-    @property
-    def rank(self) -> int:
-        """0 for the least."""
-        return list(Stage).index(self)
-
-    def above(self) -> "Stage":
-        """The next stage up; raises ``AutonomyError`` at the top."""
-        if self is Stage.AUTONOMOUS:
-            raise AutonomyError("autonomous is the highest stage")
-        return list(Stage)[self.rank + 1]
-
-    def below(self) -> "Stage":
-        """The next stage down; the lowest stays."""
-        return list(Stage)[max(0, self.rank - 1)]
+    """An ``autonomy.yaml`` that cannot be meant."""
 
 
 class Bar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,62 +80,6 @@ class Autonomy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if stage is Stage.SUPERVISED and rule.approve_tainted and tainted:
             return f"{tool} is supervised: an argument holds text from outside"
         return ""
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """What happened with a tool from ``since`` on: tasks that ended, of them in error, people's words, of them no's."""
-
-    since: datetime
-    tasks: int = 0
-    errors: int = 0
-    words: int = 0
-    overrides: int = 0
-
-    @property
-    def error_rate(self) -> float:
-        """Errors a task."""
-        return self.errors / self.tasks if self.tasks else 0.0
-
-    @property
-    def override_rate(self) -> float:
-        """How often a person said otherwise: a word that was a no, or of a task that needed none."""
-        return self.overrides / max(self.words, self.tasks) if self.words or self.tasks else 0.0
-
-    def sentence(self) -> str:
-        """In words, for people."""
-        return (
-            f"{self.tasks} tasks since {self.since:%Y-%m-%d %H:%M}, {self.errors} in error ({self.error_rate:.1%}), "
-            f"{self.overrides} overridden ({self.override_rate:.1%})"
-        )
-
-
-class StageAct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A change of stage, signed by policy. One that raises holds the ``word`` of the person who wanted it, signed."""
-
-    domain: str
-    tool: str
-    before: Stage
-    stage: Stage
-    evidence: Evidence
-    reason: str
-    at: datetime
-    person: str = ""
-    word: Json = NULL
-
-
-class StageWord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a person signs to change the stage of a tool, ``before`` being the one that they saw."""
-
-    domain: str
-    tool: str
-    before: Stage
-    stage: Stage
-    role: str
-    person: str
-    reason: str
-    nonce: str
-    at: datetime
-    expires_at: datetime
 
 
 def why_not_up(evidence: Evidence, bar: Bar) -> str:

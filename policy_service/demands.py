@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from mesh.autonomy import Stage
 from mesh.pack import Sheet
 from mesh.records import LimitUse, Plan, StepVerdict, Struct, Verdict
-from policy_service.autonomy import Stage
 from policy_service.bundle import Bundle
 from policy_service.engine import Assessment, Circumstances, conclude
 from policy_service.limits import sentence

@@ -94,7 +94,7 @@ class Ledger:
             }
             messages = [_message(subject, window, held[subject].seq) for subject, window in changed.items()]
             try:
-                await self._journal.commit(also=[marker, *messages])
+                await self._journal.commit_with((), [marker, *messages])
                 return True
             except ConflictError as error:
                 if error.subject == marker.subject:
@@ -110,7 +110,7 @@ class Ledger:
             changes = [_message(subject, held.window, held.seq) for subject, held in windows.items()]
             await faultpoints.reach("policy.before_taking")
             try:
-                seqs = await self._journal.commit(*writes, also=changes)
+                seqs = await self._journal.commit_with(writes, changes)
             except ConflictError as error:
                 metrics.LIMIT_CONFLICTS.inc()
                 self._forget({take.subject for item in items for take in item.takes})

@@ -1,26 +1,34 @@
 """The policy process: the stage that decides on plans, and the service that takes people's words."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 
 import structlog
 
 from mesh.activation import Activations
 from mesh.approvals import Nothing, TaskRequest, WordRequest
-from mesh.errors import RetryableError
+from mesh.autonomy import AUTONOMY, StageRequest
+from mesh.control import controlling
+from mesh.errors import RetryableError, TerminalError
 from mesh.lifetime import background
-from mesh.process import opened
-from mesh.projection import following
+from mesh.process import Process, opened
+from mesh.projection import Projection, following
 from mesh.service import Verb, serving
 from mesh.settings import Settings
+from policy_service.deciding import Decider
+from policy_service.evidence import EvidenceBook
+from policy_service.giving_back import GivingBack
 from policy_service.handler import PolicyStage
+from policy_service.ledger import Ledger
 from policy_service.live import LiveBundles
 from policy_service.pending import Pending
+from policy_service.staging import Stages, Staging
 from policy_service.words import Words
 
 log = structlog.get_logger(__name__)
 
-_EXPIRY_S = 1.0
+_EVERY_S = 1.0
 
 
 async def run(settings: Settings) -> None:
@@ -28,38 +36,90 @@ async def run(settings: Settings) -> None:
     async with opened(settings, "policy") as process:
         systems = await process.connect_packs()
         bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
+        stages = Stages()
+        controls = await process.exit.enter_async_context(
+            controlling(process.bus, settings.root_key(), AUTONOMY),
+        )
+        controls.on_change(AUTONOMY, stages.replace)
+        decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy)
+        ledger = Ledger(process.bus, process.journal)
+        await process.exit.enter_async_context(background(ledger.run(), "ledger"))
         pending = Pending(process.bus, process.folder / "pending.db")
         process.exit.callback(pending.close)
-        stage = PolicyStage(process.journal, bundles, process.packs, systems, process.identity, settings.policy)
+        tools = {
+            name: {tool.name: tool for tool in pack.tools(process.options[name])}
+            for name, pack in process.packs.items()
+        }
         words = Words(
             process.journal,
             process.committer,
             bundles,
+            decider,
+            ledger,
             pending,
-            process.packs,
-            systems,
-            process.identity,
+            tools,
             process.trust,
-            settings.policy,
             process.writer,
+        )
+        book = EvidenceBook(process.bus, process.folder / "evidence.db")
+        process.exit.callback(book.close)
+        staging = Staging(
+            controls, process.committer, stages, bundles, book, process.packs, process.identity, process.trust
         )
         verbs: dict[str, tuple[type, Verb]] = {
             "list": (Nothing, words.waiting),
             "show": (TaskRequest, words.show),
             "say": (WordRequest, words.take),
+            "stages": (Nothing, staging.lines),
+            "stage": (StageRequest, staging.change),
         }
+        stage = PolicyStage(process.journal, decider, ledger, process.trust, tools)
         async with AsyncExitStack() as stack:
             for projection in pending.projections:
                 await stack.enter_async_context(following(projection))
             await stack.enter_async_context(serving(process.bus, "policy", verbs))
-            await stack.enter_async_context(background(_expire(words), "approval-expiry"))
+            giving_back = GivingBack(process.bus, process.journal, ledger, bundles, process.folder / "limits.db")
+            stack.callback(giving_back.close)
+            governed = (*book.projections, giving_back.projection)
+            await stack.enter_async_context(background(_follow_governed(bundles, process, governed), "governed"))
+            upkeep: dict[str, Callable[[], Awaitable[object]]] = {
+                "approval-expiry": words.expire,
+                "autonomy-breaches": staging.lower_on_breach,
+                "limits-given-back": giving_back.give_back,
+            }
+            for name, work in upkeep.items():
+                await stack.enter_async_context(background(_again_and_again(work, name), name))
             await process.run_stage(stage.decide)
 
 
-async def _expire(words: Words) -> None:
+async def _follow_governed(bundles: LiveBundles, process: Process, projections: Iterable[Projection]) -> None:
+    """Follow what limits and autonomy need, from when a bundle first has any: nobody else pays for it."""
     while True:
-        await asyncio.sleep(_EXPIRY_S)
+        if await _is_governed(bundles, process):
+            break
+        await asyncio.sleep(_EVERY_S)
+    async with AsyncExitStack() as stack:
+        for projection in projections:
+            await stack.enter_async_context(following(projection))
+        await asyncio.Event().wait()
+
+
+async def _is_governed(bundles: LiveBundles, process: Process) -> bool:
+    for domain in process.packs:
         try:
-            await words.expire()
-        except RetryableError as error:
-            log.warning("expiry_waits", error=str(error))
+            beside = (await bundles.current(domain)).governance
+        except (RetryableError, TerminalError) as error:
+            log.warning("bundle_not_known_yet", domain=domain, error=str(error))
+            continue
+        if beside.limits or beside.autonomy is not None:
+            return True
+    return False
+
+
+async def _again_and_again(work: Callable[[], Awaitable[object]], name: str) -> None:
+    while True:
+        await asyncio.sleep(_EVERY_S)
+        try:
+            await work()
+        except (RetryableError, TerminalError) as error:
+            log.warning("upkeep_waits", work=name, error=str(error))

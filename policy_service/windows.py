@@ -57,15 +57,17 @@ class Window(Struct, frozen=True, kw_only=True):
         return _with(now, start, amount, tasks)
 
     def give_back(self, at_s: float, amount: int, tasks: int = 1) -> "Window":
-        """The window after a use at this time has turned out to be none.
+        """The window after a use that was decided on at this time has turned out to be none.
 
         What is not found there is not given back: the window errs on the side of counting.
         """
         start = int(at_s) - int(at_s) % self.bucket_s
-        held = next((item for item in self.buckets if item.start_s == start), None)
+        near = (start, start + self.bucket_s)  # it was counted when it was committed, a moment later
+        fits = (item for item in self.buckets if item.start_s in near and item.tasks >= tasks)
+        held = next((item for item in fits if item.amount >= amount), None)
         if held is None:
             return self
-        return _with(self, start, -min(amount, held.amount), -min(tasks, held.tasks))
+        return _with(self, held.start_s, -amount, -tasks)
 
     def resized(self, length_s: int) -> "Window":
         """The same uses in a window of another length: a limit that was changed goes on from what was taken."""

@@ -34,7 +34,7 @@ def test_the_digest_changes_with_any_file() -> None:
 def test_annotations_are_joined_by_id() -> None:
     bundle = make_bundle(
         """
-        @id("large") @rank("7") @reason("much") @approval("cook, baker") @escalate_after("PT30M")
+        @id("large") @rank("7") @reason("much") @approval("cook, baker") @escalate_after("PT30M") @escalate_to("chef")
         @obligation("notify:the owner")
         permit (principal, action == Action::"propose", resource == Tool::"till.pay");
         @id("never") forbid (principal, action, resource);
@@ -42,7 +42,8 @@ def test_annotations_are_joined_by_id() -> None:
     )
     large, never = bundle.policies["large"], bundle.policies["never"]
     assert (large.roles, large.escalate_after, large.rank) == (("baker", "cook"), timedelta(minutes=30), 7)
-    assert large.obligation == Obligation(name="notify", value="the owner")
+    assert large.obligations == (Obligation(name="notify", value="the owner"),)
+    assert large.stand_ins == ("chef",)
     assert (large.tool, large.both, large.reason, large.effect) == ("till.pay", False, "much", "permit")
     assert (never.tool, never.both, never.effect, never.file) == ("", True, "forbid", "till.cedar")
 
@@ -72,9 +73,13 @@ def test_a_policy_that_reads_the_action_does_not_decide_both_alike() -> None:
             "a",
             "must name roles",
         ),
-        ('@id("a") @escalate_after("PT1M") permit (principal, action, resource);', "a", "waits for nobody"),
         (
-            '@id("a") @approval("boss") @escalate_after("soon")'
+            '@id("a") @escalate_after("PT1M") permit (principal, action, resource);',
+            "a",
+            "needs @approval and @escalate_to",
+        ),
+        (
+            '@id("a") @approval("boss") @escalate_after("soon") @escalate_to("chef")'
             ' permit (principal, action == Action::"propose", resource);',
             "a",
             "ISO 8601",

@@ -79,7 +79,7 @@ async def test_a_second_word_on_the_same_plan_is_refused(world: World) -> None:
 async def test_two_roles_are_two_people_and_each_counts_once(world: World) -> None:
     task = await waiting_task(world, "two", HUGE)
     first = await world.say(task, Word.APPROVE)
-    assert (first.verdict, first.reason) == ("", "another role must approve too")
+    assert (first.verdict, first.reason) == ("", "another person must approve too: auditor")
     with pytest.raises(ServiceError, match="stands already"):
         await world.say(task, Word.APPROVE, "colin")
     assert task in await world.waiting()

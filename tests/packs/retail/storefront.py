@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mesh.records import Call, Causation, Context, Event, Header, Plan, Reading,
 from mesh.toolbox import Toolbox
 from packs.retail.pack import RetailOptions, pack, tools
 from policy_service.bundle import Bundle, BundleContents
-from policy_service.engine import Assessment, assess
+from policy_service.engine import Assessment, Circumstances, assess
 
 PACKS = {"retail": pack}
 
@@ -97,7 +98,8 @@ async def sheets_for(context: Context, plan: Plan, systems: Mapping[str, Any]) -
 
 async def assessed(context: Context, plan: Plan, systems: Mapping[str, Any]) -> Assessment:
     """What policy says of a plan before any approval."""
-    return assess(bundle(), context, plan, await sheets_for(context, plan, systems), frozenset())
+    around = Circumstances(at=datetime(2026, 1, 2, tzinfo=UTC))
+    return assess(bundle(), context, plan, await sheets_for(context, plan, systems), frozenset(), around)
 
 
 def is_denied(assessment: Assessment) -> bool:

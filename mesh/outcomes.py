@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from mesh import metrics
 from mesh.clock import now
 from mesh.journal import Stored
-from mesh.records import Context, Decision, Header, Outcome, OutcomeStatus, Plan, StageTime
+from mesh.plans import plans_of
+from mesh.records import Context, Decision, Header, Outcome, OutcomeStatus, StageTime
 
 _OUTCOMES = metrics.Bound(metrics.OUTCOMES)
 
@@ -18,7 +19,7 @@ def outcome(
     ``amount`` is the money moved, in minor units: by default the sum of the decision's sheets when it completed.
     """
     items = list(items)
-    plan = next((item.record for item in items if isinstance(item.record, Plan)), None)
+    plan = next(reversed(plans_of(items)), None)
     decisions = [item.record for item in items if isinstance(item.record, Decision)]
     sheets = decisions[-1].sheets if decisions else ()
     if amount is None:

@@ -1,9 +1,10 @@
 """What must be true of any plan, whoever made it; and the digest that permits and approvals are bound to."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mesh import canonical
+from mesh.journal import Stored
 from mesh.records import Plan, Step
 
 # Room in a subject token for "~undo" and "~resolve", which no step can claim for itself.
@@ -35,3 +36,9 @@ def faults(plan: Plan) -> list[str]:
         found += [f"step {step.id} needs {need}, which is no step before it" for need in step.needs if need not in seen]
         seen.add(step.id)
     return found
+
+
+def plans_of(items: Iterable[Stored]) -> list[Plan]:
+    """The plans among a task's records: the planner's own, then its corrections in order."""
+    found = [item.record for item in items if isinstance(item.record, Plan)]
+    return sorted(found, key=lambda plan: plan.revision)

@@ -8,6 +8,7 @@ from mesh import subjects, tracing
 from mesh.errors import RetryableError, TerminalError
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
+from mesh.plans import plans_of
 from mesh.records import Approval, Context, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.runtime import Outputs, Work
 from mesh.tools import Tool
@@ -16,7 +17,6 @@ from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter, agent_of
 from policy_service.ledger import Draft, Ledger
 from policy_service.limits import LimitError, Take
-from policy_service.showing import plans_of
 from policy_service.statements import open_word
 
 log = structlog.get_logger(__name__)

@@ -2,12 +2,12 @@
 
 import msgspec
 
+from mesh.plans import plans_of
 from mesh.records import Approval, Context, Decision, Phase, Plan, Purpose, Statement, Word
 from mesh.replay import Difference, Recorded, Replayed, compare
 from policy_service.bundle import Bundle, BundleContents
 from policy_service.deciding import agent_of, around_of, sheets_of, weigh
 from policy_service.quorum import Voice, granted, joined
-from policy_service.showing import plans_of
 
 
 def replay(recorded: Recorded) -> Replayed:

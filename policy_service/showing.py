@@ -1,6 +1,6 @@
 """A waiting task as a person must see it: exactly what would be executed, with the facts and policies behind it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -8,6 +8,7 @@ from typing import TypeVar
 from mesh.approvals import Shown, ShownStep, Waiting
 from mesh.errors import TerminalError
 from mesh.journal import Stored
+from mesh.plans import plans_of
 from mesh.records import (
     EMPTY_OBJECT,
     Approval,
@@ -149,33 +150,6 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
     case.require_unchanged()
     decision, context = case.decision, case.context
     in_doubt = case.doubt(doubt)
-    sheets = {sheet.step: sheet for sheet in decision.sheets}
-    verdicts = {step.step: step for step in decision.steps}
-    nothing, unsaid = FactSheet(step="", facts=EMPTY_OBJECT, currency=""), StepVerdict(step="", verdict=Verdict.DENY)
-    steps = []
-    for step in case.plan.steps:
-        sheet, verdict = sheets.get(step.id, nothing), verdicts.get(step.id, unsaid)
-        steps.append(
-            ShownStep(
-                id=step.id,
-                call=step.call,
-                effect_key=step.effect_key,
-                verdict=verdict.verdict if verdict.step else "",
-                policies=verdict.policies,
-                reasons=verdict.reasons,
-                roles=verdict.roles,
-                facts=sheet.facts,
-                source=sheet.source,
-                amount=sheet.amount,
-                currency=sheet.currency,
-                optional=step.optional,
-                compensation=step.compensation,
-                obligations=verdict.obligations,
-                tainted=verdict.tainted,
-                target=targets.get(step.call.tool, ""),
-                stage=verdict.stage,
-            )
-        )
     return Shown(
         waiting=Waiting(
             task_id=context.header.task_id,
@@ -201,7 +175,7 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         entity=context.entity,
         data=context.data,
         taint=context.taint,
-        steps=tuple(steps),
+        steps=_steps(case, targets),
         limits=decision.limits,
         voices=tuple(f"{word.statement.person} ({word.statement.role})" for word in case.approvals()),
         notes=case.plan.notes,
@@ -209,10 +183,36 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
     )
 
 
-def plans_of(items: Iterable[Stored]) -> list[Plan]:
-    """The plans of a task: the planner's own, then its corrections in order."""
-    found = [item.record for item in items if isinstance(item.record, Plan)]
-    return sorted(found, key=lambda plan: plan.revision)
+def _steps(case: Case, targets: Mapping[str, str]) -> tuple[ShownStep, ...]:
+    """The steps exactly as they would be executed, with what policy read and said of each."""
+    sheets = {sheet.step: sheet for sheet in case.decision.sheets}
+    verdicts = {step.step: step for step in case.decision.steps}
+    nothing, unsaid = FactSheet(step="", facts=EMPTY_OBJECT, currency=""), StepVerdict(step="", verdict=Verdict.DENY)
+    steps = []
+    for step in case.plan.steps:
+        sheet, verdict = sheets.get(step.id, nothing), verdicts.get(step.id, unsaid)
+        steps.append(
+            ShownStep(
+                id=step.id,
+                call=step.call,
+                effect_key=step.effect_key,
+                verdict=verdict.verdict if verdict.step else "",
+                policies=verdict.policies,
+                reasons=verdict.reasons,
+                roles=verdict.roles,
+                facts=sheet.facts,
+                source=sheet.source,
+                amount=sheet.amount,
+                currency=sheet.currency,
+                optional=step.optional,
+                compensation=step.compensation,
+                obligations=verdict.obligations,
+                tainted=verdict.tainted,
+                target=targets.get(step.call.tool, ""),
+                stage=verdict.stage,
+            )
+        )
+    return tuple(steps)
 
 
 def _is_result(item: Stored, step: str) -> bool:

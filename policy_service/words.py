@@ -173,16 +173,17 @@ class Words:
             raise TerminalError(f"{said.person} has approved this plan already: another person must say the rest")
         at = now()
         matter = await self._decider.matter(case.context, case.plan, case.agent, at)
-        voices = [*self._voices(case), _voice(said, case.is_escalated(at))]
+        before = self._voices(case)
+        voices = [*before, _voice(said, case.is_escalated(at))]
         _check_person(matter, case, said, entry)
         header = self._header(case, "execute")
         people = tuple(voice.person for voice in voices)
 
         def draft(uses: tuple[LimitUse, ...]) -> Draft:
-            asked = joined(
-                (*case.roles(), *(role for step in matter.weigh(frozenset(), uses).steps for role in step.roles))
-            )
+            anew = (role for step in matter.weigh(frozenset(), uses).steps for role in step.roles)
+            asked = joined((*case.roles(), *anew))
             _check_role(said, case, asked)
+            _check_lacking(said, asked, granted(before, asked, case.stand_ins()))
             approvals = granted(voices, asked, case.stand_ins())
             judged = matter.weigh(approvals, uses)
             if judged.verdict is Verdict.NEEDS_APPROVAL:
@@ -308,6 +309,14 @@ def _check_role(said: Statement, case: Case, asked: tuple[str, ...]) -> None:
     if said.role in case.stand_ins() and case.decision.escalate_at is not None:
         raise TerminalError(f"{wanted}; {said.role} may stand in from {case.decision.escalate_at.isoformat()} on")
     raise TerminalError(f"{wanted}, not for {said.role}")
+
+
+def _check_lacking(said: Statement, asked: tuple[str, ...], approvals: frozenset[str]) -> None:
+    """The role still lacks somebody; a stand-in may act for any that does."""
+    lacking = missing(asked, approvals)
+    if said.role in {name_of(role) for role in asked} - {name_of(role) for role in lacking}:
+        waits = ", ".join(lacking) or "nobody"
+        raise TerminalError(f"the approval of {said.role} stands already: task {said.task_id} waits for {waits}")
 
 
 def _check_person(matter: Matter, case: Case, said: Statement, entry: TrustEntry) -> None:

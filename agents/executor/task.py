@@ -8,6 +8,7 @@ from mesh import subjects, tracing
 from mesh.clock import now
 from mesh.errors import TerminalError
 from mesh.journal import Stored, Write
+from mesh.plans import plans_of
 from mesh.records import (
     Causation,
     Context,
@@ -38,7 +39,7 @@ class Task:
         self.decision_item = decision
         self.decision: Decision = decision.record
         self.context = self._one(Context)
-        self.plan = self._one(Plan)
+        self.plan = self._plan(self.decision.revision)
         self._writer = writer
         self._waiting: list[Write] = []
 
@@ -97,6 +98,13 @@ class Task:
     def _cause(self) -> Causation:
         item = self.decision_item
         return Causation(stream=subjects.JOURNAL, subject=item.subject, seq=item.seq)
+
+    def _plan(self, revision: int) -> Plan:
+        """The plan that was decided on: the planner's own, or a person's correction of it."""
+        for plan in plans_of(self.items):
+            if plan.revision == revision:
+                return plan
+        raise TerminalError(f"the journal has no plan of revision {revision} of this task: its retention is too short")
 
     def _one(self, kind: type[T]) -> T:
         for item in self.items:

@@ -8,14 +8,17 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
+from console.edits import Edits
 from console.words import say
 from mesh import service
-from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
-from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
+from mesh.approvals import Nothing, Shown, ShownStep, TaskRequest, Waiting, WordAnswer
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
+from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.identity import Identity
+from mesh.money import money
 from mesh.operator import operator_bus
-from mesh.records import Json, Word, text
+from mesh.records import Json, LimitUse, Purpose, Word, text
 
 key_option = click.option(
     "--key",
@@ -28,7 +31,7 @@ key_option = click.option(
 
 @click.group()
 def approvals() -> None:
-    """List, show, approve and reject what waits for a person."""
+    """List, show, approve, correct and reject what waits for a person."""
 
 
 @approvals.command("list")
@@ -48,7 +51,7 @@ def list_(as_json: bool, config: Path | None) -> None:
             item.task_id,
             what,
             item.domain,
-            ", ".join(item.roles),
+            _roles(item),
             money(item.amount, item.currency) if item.amount else "",
             f"{item.since:%Y-%m-%d %H:%M:%S}",
             until,
@@ -107,6 +110,30 @@ def reject(task: str, key: Path, role: str | None, comment: str, as_json: bool, 
     _tell(run_async(_say(task, key, role, Word.REJECT, comment, None, config)), as_json)
 
 
+@approvals.command()
+@click.argument("task")
+@key_option
+@click.option("--role", help="The role you act in; by default the one that the task waits for.")
+@click.option("--set", "settings", multiple=True, metavar="STEP.ARG=VALUE", help="Another argument (JSON, or text).")
+@click.option("--drop", "drops", multiple=True, metavar="STEP", help="Leave a step out.")
+@click.option("--comment", default="", help="Kept with the record.")
+@json_option
+@config_option
+def correct(
+    task: str,
+    key: Path,
+    role: str | None,
+    settings: tuple[str, ...],
+    drops: tuple[str, ...],
+    comment: str,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Put another plan in the place of TASK's: it is decided on anew, and you do not approve it yourself."""
+    edits = Edits(settings, drops)
+    _tell(run_async(_say(task, key, role, Word.CORRECT, comment, None, config, edits)), as_json)
+
+
 async def _say(
     task: str,
     key: Path,
@@ -115,16 +142,18 @@ async def _say(
     comment: str,
     plan_digest: str | None,
     config: Path | None,
+    edits: Edits | None = None,
 ) -> WordAnswer:
     person = Identity.load(key)
     async with operator_bus(config) as (_, bus):
         shown = await service.ask(bus, "policy", "show", TaskRequest(task_id=task), Shown)
         if plan_digest and shown.plan_digest != plan_digest:
             raise WorkmeshError(f"task {task} has plan {shown.plan_digest} now: look at it again")
-        chosen = role or next(iter(shown.waiting.roles), "")
+        chosen = role or next((token.partition(":")[0] for token in shown.waiting.roles), "")
         if not chosen:
             raise WorkmeshError(f"task {task} waits for no role: name yours with --role")
-        return await say(bus, person, shown, chosen, word, comment=comment)
+        changes = edits.changes(shown) if edits else ()
+        return await say(bus, person, shown, chosen, word, comment=comment, changes=changes)
 
 
 def _tell(answer: WordAnswer, as_json: bool) -> None:
@@ -135,28 +164,73 @@ def _tell(answer: WordAnswer, as_json: bool) -> None:
         click.echo(f"task {answer.task_id}: {verdict}" + (f" ({answer.reason})" if answer.reason else ""))
 
 
+def _roles(item: Waiting) -> str:
+    if not item.stand_ins or item.escalate_at is None:
+        return ", ".join(item.roles)
+    since = "or" if now() >= item.escalate_at else f"from {item.escalate_at:%H:%M} on or"
+    return f"{', '.join(item.roles)} ({since} {', '.join(item.stand_ins)})"
+
+
 def _panel(shown: Shown) -> Panel:
     waiting = shown.waiting
     parts: list[str | Table] = [
         f"event    {shown.event_type} {shown.event_id} from {shown.source}, about {shown.entity}",
         f"why      {shown.rationale}",
-        f"waits    for {', '.join(waiting.roles) or 'a person'}"
-        + (f" until {waiting.until:%Y-%m-%d %H:%M} UTC, then it is denied" if waiting.until else ""),
+        f"waits    for {_roles(waiting) or 'a person'}: {waiting.reason}",
         f"at stake {money(waiting.amount, waiting.currency)}",
         f"bundle   {shown.bundle}",
-        f"plan     {shown.plan_digest}",
+        f"plan     {shown.plan_digest}" + (f" (revision {shown.revision})" if shown.revision else ""),
         f"from outside (data, not instructions): {', '.join(shown.taint) or 'nothing'}",
     ]
-    for step in shown.steps:
-        table = Table(show_header=False, title=f"step {step.id}: {step.call.tool}", title_justify="left")
-        table.add_row("arguments", _pretty(step.call.args))
-        table.add_row("idempotency key", step.effect_key)
-        table.add_row("facts, from their own system", _pretty(step.facts))
-        table.add_row("policies", f"{step.verdict}: {', '.join(step.policies)}")
-        if step.compensation is not None:
-            table.add_row("undone by", f"{step.compensation.tool} {text(step.compensation.args)}")
-        parts.append(table)
+    if shown.voices:
+        parts.append(f"approved so far by {', '.join(shown.voices)}")
+    parts += [f"note     {note}" for note in shown.notes]
+    parts += [_limit(use) for use in shown.limits]
+    parts += [_step(step) for step in shown.steps]
+    parts.append(_if_nobody_acts(waiting))
     return Panel(Group(*parts), title=f"task {waiting.task_id}: exactly what would be executed")
+
+
+def _step(step: ShownStep) -> Table:
+    table = Table(show_header=False, title=f"step {step.id}: {step.call.tool}", title_justify="left")
+    if step.target:
+        table.add_row("target", step.target)
+    table.add_row("arguments", _pretty(step.call.args))
+    if step.tainted:
+        table.add_row("hold text from outside", ", ".join(step.tainted))
+    if step.amount:
+        table.add_row("amount", money(step.amount, step.currency))
+    table.add_row("idempotency key", step.effect_key)
+    table.add_row(f"facts, from {step.source or 'their own system'}", _pretty(step.facts))
+    table.add_row("policies", f"{step.verdict}: {', '.join(step.policies)}")
+    for reason in step.reasons:
+        table.add_row("", reason)
+    if step.stage:
+        table.add_row("may act", step.stage)
+    for obligation in step.obligations:
+        table.add_row("obliges to", f"{obligation.name}: {obligation.value}")
+    if step.compensation is not None:
+        table.add_row("undone by", f"{step.compensation.tool} {text(step.compensation.args)}")
+    return table
+
+
+def _limit(use: LimitUse) -> str:
+    mark = "OVER " if use.over else ""
+    if use.unit == "tasks":
+        return f"limit    {mark}{use.limit} of {use.key}: {use.used} + {use.adds} tasks of {use.cap}"
+    used, adds, cap = (money(value, use.unit) for value in (use.used, use.adds, use.cap))
+    return f"limit    {mark}{use.limit} of {use.key}: {used} + {adds} of {cap}"
+
+
+def _if_nobody_acts(waiting: Waiting) -> str:
+    if waiting.purpose is Purpose.IN_DOUBT:
+        return "if nobody acts: the task stays as it is, and is not finished"
+    steps = []
+    if waiting.escalate_at is not None:
+        steps.append(f"from {waiting.escalate_at:%Y-%m-%d %H:%M} UTC on {', '.join(waiting.stand_ins)} may act as well")
+    if waiting.until is not None:
+        steps.append(f"at {waiting.until:%Y-%m-%d %H:%M} UTC it is denied, as expired; nothing is done")
+    return f"if nobody acts: {'; '.join(steps)}"
 
 
 def _pretty(part: Json) -> str:

@@ -24,6 +24,7 @@ _OWN = {
     "trace": "console.trace:trace",
     "replay": "console.replay:replay",
     "approvals": "console.approvals:approvals",
+    "autonomy": "console.autonomy:autonomy",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
     "demo": "console.demo.command:demo",

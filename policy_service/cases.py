@@ -9,7 +9,21 @@ import yaml
 from mesh.pack import Sheet
 from mesh.records import EMPTY_OBJECT, Json, StepVerdict, Struct, Verdict
 from policy_service.bundle import Bundle, BundleContents, BundleError
-from policy_service.engine import Question, judge
+from policy_service.engine import Question, judge, judge_approval
+
+# What a case is asked with unless it says otherwise: a Friday noon.
+DEFAULTS: Mapping[str, str | int | bool] = {
+    "total": 0,
+    "agent": "planner",
+    "domain": "",
+    "entity": "",
+    "playbook": "",
+    "stage": "",
+    "now": 1_767_355_200,
+    "hour": 12,
+    "weekday": 5,
+    "compensation": False,
+}
 
 
 class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,7 +36,11 @@ class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One step to judge. ``amount`` is in minor units; ``approvals`` are roles; ``tainted`` are argument names."""
+    """One step to judge. ``amount`` is in minor units; ``approvals`` are roles; ``tainted`` are argument names.
+
+    ``context`` sets what else the schema declares (``policy_service.bundle.EXTRAS``); ``total`` is the amount unless it
+    says otherwise. With ``approver``, the roles of a person, the case asks whether that person may approve.
+    """
 
     name: str
     tool: str
@@ -32,6 +50,8 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     currency: str = "USD"
     approvals: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()
+    context: Mapping[str, str | int | bool] = {}
+    approver: tuple[str, ...] = ()
 
 
 class CaseResult(Struct, frozen=True, kw_only=True):
@@ -79,8 +99,12 @@ def _read_file(name: str, text: str) -> tuple[Case, ...]:
 
 def _run(bundle: Bundle, file: str, case: Case) -> CaseResult:
     sheet = Sheet(facts=case.facts, amount=case.amount, currency=case.currency)
-    question = Question(step=case.name, tool=case.tool, sheet=sheet, tainted=frozenset(case.tainted))
-    verdict = judge(bundle, question, frozenset(case.approvals))
+    extras = {**DEFAULTS, "total": case.amount, **case.context}
+    question = Question(step=case.name, tool=case.tool, sheet=sheet, tainted=frozenset(case.tainted), extras=extras)
+    if case.approver:
+        verdict = judge_approval(bundle, question, "somebody", case.approver)
+    else:
+        verdict = judge(bundle, question, frozenset(case.approvals))
     return CaseResult(file=file, case=case.name, verdict=verdict, problems=tuple(_compare(case.expect, verdict)))
 
 

@@ -11,13 +11,14 @@ import msgspec
 from mesh.canonical import effect_key
 from mesh.errors import NotSentError, RetryableError
 from mesh.pack import Sheet
-from mesh.records import Context, Plan, Step
+from mesh.records import Context, Party, Plan, Step
 from packs.retail.arguments import ARGUMENTS, ChangeItemsArgs, ExchangeArgs, StepArgs, UndoArgs
 from packs.retail.client import Shop
 from packs.retail.events import EVENTS, Request
 from packs.retail.facts import Lookup, RetailFacts, facts_for
 from packs.retail.tools import SHOP
 
+CUSTOMER = "customer"
 NOTIFY = "retail.notify"
 UNDO = "retail.undo"
 
@@ -31,6 +32,7 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
     """
     asked, args = _request(context), _arguments(step)
     facts = RetailFacts()
+    parties: tuple[Party, ...] = ()
     if asked is not None and args is not None:
         shop: Shop = systems[SHOP]
         # The steps of a plan are about one request: asked alike, the shop is asked once for all of them.
@@ -41,7 +43,10 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
         except NotSentError as error:
             raise RetryableError(f"step {step.id}: the shop cannot be asked about {args.order_id}: {error}") from error
         facts = facts_of(context, asked, step, args, lookup)
-    return Sheet(facts=msgspec.Raw(msgspec.json.encode(facts)), amount=facts.amount)
+        parties = (Party(kind=CUSTOMER, id=asked.user_id),)
+    return Sheet(
+        facts=msgspec.Raw(msgspec.json.encode(facts)), amount=facts.amount, parties=parties, source="the shop, read now"
+    )
 
 
 def facts_of(context: Context, asked: Request, step: Step, args: StepArgs, lookup: Lookup) -> RetailFacts:

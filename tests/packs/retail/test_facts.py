@@ -12,6 +12,7 @@ from mesh.records import StepVerdict, Verdict
 from packs.retail.arguments import STEPS, NotifyArgs, StepArgs
 from packs.retail.facts import Lookup, RetailFacts, cents, facts_for, read_lookup
 from policy_service.bundle import Bundle, BundleContents
+from policy_service.cases import DEFAULTS
 from policy_service.engine import Question, judge
 
 POLICIES = Path(__file__).resolve().parents[3] / "packs" / "retail" / "policies"
@@ -101,7 +102,8 @@ def read_facts(line: Line, shop: Shop) -> RetailFacts:
 def decide(bundle: Bundle, tool: str, facts: RetailFacts, approvals: frozenset[str]) -> StepVerdict:
     """What policy says of a step with these facts."""
     sheet = Sheet(facts=msgspec.Raw(msgspec.json.encode(facts)), amount=facts.amount)
-    return judge(bundle, Question(step="s", tool=tool, sheet=sheet), approvals)
+    extras = {**DEFAULTS, "total": facts.amount}
+    return judge(bundle, Question(step="s", tool=tool, sheet=sheet, extras=extras), approvals)
 
 
 def test_with_approval_exactly_the_requests_that_must_be_completed_are_allowed(

@@ -12,7 +12,7 @@ import msgspec
 
 from mesh.errors import NotSentError, RetryableError, ToolRefusedError, UncertainError
 from mesh.pack import EventType, Pack, Sheet
-from mesh.records import Context, Plan, Step
+from mesh.records import Context, Party, Plan, Step
 from mesh.tools import Recovery, RetryPolicy, Tool, ToolCall, ToolFunction
 
 FOLDER = Path(__file__).parent
@@ -186,7 +186,12 @@ async def facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, 
     except NotSentError as error:
         raise RetryableError(str(error)) from error
     known = msgspec.Raw(msgspec.json.encode({"frozen": account.frozen, "amount": asked["amount"]}))
-    return Sheet(facts=known, amount=asked["amount"])
+    return Sheet(
+        facts=known,
+        amount=asked["amount"],
+        parties=(Party(kind="account", id=asked["account"]),),
+        source="the ledger",
+    )
 
 
 pack = Pack(

@@ -16,6 +16,7 @@ import msgspec
 
 from console.words import say
 from mesh import quarantine, service, subjects
+from mesh.activation import Activation, publish
 from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer, WordRequest
 from mesh.bus import Bus, connect
 from mesh.canonical import task_id
@@ -30,9 +31,11 @@ from mesh.settings import BusSettings, Settings
 from mesh.signing import STATEMENT_TYPE, sign
 from mesh.site import Site
 from mesh.supervisor import ChildSpec, Supervisor
+from policy_service.bundle import Bundle, BundleContents
 from tests.ledger_pack.running import INSTALLED, WAIT_S, Running, installed, until
 
 ROOT = Path(__file__).parents[2]
+POLICIES = Path(__file__).parent / "policies"
 SOURCE = "https://ledger.example"
 BUS = BusSettings(ack_wait_s=1.0)
 PEOPLE = {
@@ -41,6 +44,8 @@ PEOPLE = {
     "anna": ("auditor",),
     "olga": ("operator",),
     "vera": ("viewer",),
+    "hedda": ("head",),
+    "otto": ("owner",),
 }
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
 
@@ -71,6 +76,16 @@ class World:
         """Make the site's streams, keys and policies, and enroll its people."""
         with installed():
             await self.site.bootstrap(self.url, {person: PEOPLE[name] for name, person in self.people.items()})
+
+    async def govern(self, files: Mapping[str, str]) -> None:
+        """Put these files beside the ledger's policies, or in the place of some; for processes that start after it."""
+        shipped = BundleContents.read(POLICIES, "ledger")
+        found = tuple(sorted({**dict(shipped.files), **files}.items()))
+        contents = BundleContents(domain="ledger", files=found)
+        Bundle.load(contents)
+        activation = Activation(domain="ledger", digest=contents.digest, activated_at=now(), accepted=(shipped.digest,))
+        async with self.connected("admin") as bus:
+            await publish(bus, self.site.admin, contents, activation)
 
     async def start_target(self) -> None:
         """Start the ledger, on the same port and file each time."""

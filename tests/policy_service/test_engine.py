@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from mesh.pack import Sheet
-from mesh.records import Call, Causation, Context, Event, Header, Obligation, Plan, Step, Verdict
+from mesh.records import Obligation, Verdict
 from policy_service.engine import NO_PERMIT, Circumstances, assess, judge
+from tests.policy_service.plans import context_of, plan_of, step_of
 from tests.policy_service.till import make_bundle, make_question
 
 AROUND = Circumstances(at=datetime(2026, 1, 2, tzinfo=UTC))
@@ -25,30 +26,6 @@ permit (principal, action == Action::"execute", resource == Tool::"till.pay")
 when { context.amount > 100 && context.approvals.contains("boss") };
 @id("cap") @reason("above the limit") forbid (principal, action, resource) when { context.amount > 1000 };
 """
-
-
-def context_of(data: bytes = b"{}", taint: tuple[str, ...] = ()) -> Context:
-    """The context of a task with this data."""
-    event = Event(
-        id="1", source="/till", type="till.pay.requested", time=None, digest="", seq=1, accepted_at=datetime.now(UTC)
-    )
-    return Context(header=header(), event=event, data=msgspec.Raw(data), entity="till", taint=taint)
-
-
-def header() -> Header:
-    """A header; policy reads none of it."""
-    causation = Causation(stream="EVENTS", subject="event.till.pay", seq=1)
-    return Header(task_id="t", domain="till", causation=causation, writer="test", at=datetime.now(UTC))
-
-
-def plan_of(*steps: Step, refusal: str = "") -> Plan:
-    """A plan of these steps."""
-    return Plan(header=header(), playbook="pay", playbook_digest="", digest="", steps=steps, refusal=refusal)
-
-
-def step_of(name: str, tool: str = "till.pay", args: bytes = b"{}") -> Step:
-    """A step that calls this tool."""
-    return Step(id=name, call=Call(tool=tool, args=msgspec.Raw(args)), effect_key=f"wm-t-{name}")
 
 
 def sheet_of(amount: int = 100, facts: bytes = b'{"ok":true,"count":1}', entities: bytes = b"[]") -> Sheet:

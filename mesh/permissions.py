@@ -138,6 +138,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_stage("policy", "plan", "decision", "approval", "outcome"),
             *_watches(subjects.POLICY_BUCKET),
+            *_writes(subjects.POLICY_BUCKET),
             "control.>",
             "limit.>",
         ),
@@ -186,8 +187,10 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "$JS.API.>",
             "$JS.FC.>",
             *(f"$KV.{bucket}.>" for bucket in (subjects.TRUST_BUCKET, subjects.POLICY_BUCKET)),
+            subjects.control("bundle", ">"),
         ),
         (),
     ),
 }
-"""Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy."""
+"""Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy.
+``policy`` may write what a policy admin signed; the others read it, and check that signature."""

@@ -17,7 +17,7 @@ from mesh.records import Struct
 from policy_service.annotations import AnnotationError, Policy, read_policy
 
 SCHEMA_FILE = "schema.cedarschema"
-PATTERNS = ("*.cedar", SCHEMA_FILE, "cases/*.yaml", "roles.yaml")
+PATTERNS = ("*.cedar", SCHEMA_FILE, "cases/*.yaml", "roles.yaml", "limits.yaml", "autonomy.yaml")
 MAX_BYTES = 512 * 1024  # in a DSSE envelope (base64, a third more) it must fit NATS's default max_payload, 1 MiB
 
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from mesh.activation import Activations
+from mesh.activation import ActivateRequest, Activations, PublishRequest
 from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.errors import RetryableError
 from mesh.lifetime import background
@@ -16,6 +16,7 @@ from mesh.settings import Settings
 from policy_service.handler import PolicyStage
 from policy_service.live import LiveBundles
 from policy_service.pending import Pending
+from policy_service.publishing import Publishing
 from policy_service.words import Words
 
 log = structlog.get_logger(__name__)
@@ -43,10 +44,13 @@ async def run(settings: Settings) -> None:
             settings.policy,
             process.writer,
         )
+        publishing = Publishing(process.bus, bundles, process.packs, process.trust)
         verbs: dict[str, tuple[type, Verb]] = {
             "list": (Nothing, words.waiting),
             "show": (TaskRequest, words.show),
             "say": (WordRequest, words.take),
+            "publish": (PublishRequest, publishing.publish),
+            "activate": (ActivateRequest, publishing.activate),
         }
         async with AsyncExitStack() as stack:
             for projection in pending.projections:

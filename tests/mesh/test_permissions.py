@@ -16,13 +16,19 @@ from tests.mesh.running_mesh import Mesh, settled, until
 OWN = {
     "perception": ["task.context.d.t.-", "task.outcome.d.t.-", "quarantine.perception.i"],
     "planner": ["task.plan.d.t.-", "quarantine.planner.i"],
-    "policy": ["task.decision.d.t.-", "task.approval.d.t.r", "task.outcome.d.t.-", "quarantine.policy.i"],
+    "policy": [
+        "task.decision.d.t.-",
+        "task.approval.d.t.r",
+        "task.outcome.d.t.-",
+        "quarantine.policy.i",
+        "control.bundle.d",
+    ],
     "executor": ["task.effect.d.t.s", "task.result.d.t.s", "task.outcome.d.t.-", "quarantine.executor.i"],
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
     "operator": ["event.d.x", "release.planner.i", "quarantine.released.i"],
     "publisher": ["event.d.x"],
-    "admin": [],
+    "admin": ["control.bundle.d"],
 }
 EVERYTHING = sorted({subject for own in OWN.values() for subject in own})
 
@@ -100,11 +106,13 @@ async def test_a_member_reads_trust_and_the_journal(mesh: Mesh, role: str) -> No
 
 
 @pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin"}))
-async def test_only_the_admin_writes_trust_and_policy_or_makes_streams(mesh: Mesh, role: str) -> None:
+async def test_only_the_admin_writes_trust_or_makes_streams_and_policy_alone_takes_policies(
+    mesh: Mesh, role: str
+) -> None:
     client = await mesh.connect(role)
     for subject in (
         "$KV.TRUST.alice",
-        "$KV.POLICY.current",
+        *(["$KV.POLICY.current"] if role != "policy" else []),
         "$JS.API.STREAM.CREATE.X",
         "$JS.API.STREAM.PURGE.JOURNAL",
         "$JS.API.STREAM.DELETE.JOURNAL",

@@ -1,0 +1,13 @@
+"""placeholder"""
+
+import click
+
+
+@click.command()
+def diff() -> None:
+    """x."""
+
+
+@click.command()
+def explain() -> None:
+    """x."""

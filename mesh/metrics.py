@@ -40,6 +40,9 @@ TOOL_SECONDS = Histogram("workmesh_tool_call_seconds", "Seconds that a tool call
 BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
+SHADOW_DECISIONS = Counter(
+    "workmesh_shadow_decisions", "Plans also decided under a shadow bundle.", ["domain", "live", "shadow"]
+)
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
 

@@ -15,7 +15,7 @@ import msgspec
 from cedarpy import AuthzResult, Entities, is_authorized
 
 from mesh.pack import Sheet
-from mesh.records import Context, Plan, StepVerdict, Struct, Verdict
+from mesh.records import Context, Json, Plan, StepVerdict, Struct, Verdict
 from policy_service.annotations import Policy
 from policy_service.bundle import Bundle
 from policy_service.taint import read_outside, tainted_arguments
@@ -48,6 +48,15 @@ class Assessment(Struct, frozen=True, kw_only=True):
     steps: tuple[StepVerdict, ...] = ()
     reason: str = ""
     escalate_after: timedelta | None = None
+
+
+class CedarRequest(Struct, frozen=True, kw_only=True):
+    """One request to Cedar, as people read it; ``context`` is the JSON that it gets."""
+
+    principal: str
+    action: str
+    resource: str
+    context: Json
 
 
 class _CedarContext(Struct, frozen=True, kw_only=True):
@@ -212,4 +221,14 @@ def _join(bundle: Bundle, verdicts: Iterable[StepVerdict], approvals: frozenset[
         steps=steps,
         reason=f"waits for approval by {', '.join(missing)}",
         escalate_after=min((wait for wait in waits if wait is not None), default=None),
+    )
+
+
+def request_of(bundle: Bundle, question: Question, action: str, approvals: frozenset[str]) -> CedarRequest:
+    """What Cedar is asked about a step; raises what reading foreign values raises."""
+    return CedarRequest(
+        principal='Agent::"planner"',
+        action=f'Action::"{action}"',
+        resource=f'Tool::"{question.tool}"',
+        context=msgspec.Raw(_context(question, approvals).encode()),
     )

@@ -1,6 +1,7 @@
 """The policy stage: a plan in; a decision out, and the outcome when it ends there."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from mesh.runtime import Outputs, Work
 from mesh.settings import PolicySettings
 from policy_service.deciding import decide, read_sheets, weigh
 from policy_service.live import LiveBundles
+from policy_service.shadow import Shadow
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ class PolicyStage:
     ) -> None:
         self._journal = journal
         self._bundles = bundles
+        self._shadow = Shadow(bundles)
         self._packs = packs
         self._systems = systems
         self._signer = signer
@@ -60,6 +63,8 @@ class PolicyStage:
         sheets = await read_sheets(pack, self._systems[head.domain], context.record, plan)
         bundle = await self._bundles.current(head.domain)
         said = weigh(bundle, context.record, plan, sheets, frozenset())
+        again = partial(weigh, context=context.record, plan=plan, sheets=sheets, approvals=frozenset())
+        await self._shadow.compare(head.domain, head.task_id, said, again)
         decision = decide(
             header, Phase.PROPOSE, plan, bundle, sheets, said, signer=self._signer, settings=self._settings
         )

@@ -113,7 +113,7 @@ def _rules(bundle: Bundle) -> Iterator[_Rule]:
 def _caps(rules: Sequence[_Rule]) -> Iterator[Finding]:
     forbids = [rule for rule in rules if rule.effect == "forbid" and rule.is_plain()]
     for rule in rules:
-        if rule.effect == "forbid":
+        if rule.effect == "forbid" or not (rule.action.names() or set(ACTIONS)) & set(ACTIONS):
             continue
         above = [cap_unless(forbid.conditions) for forbid in forbids if _covers_all(forbid, rule)]
         cap = max([cap_when(rule.conditions), *above])

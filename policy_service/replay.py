@@ -2,45 +2,28 @@
 
 import msgspec
 
-from mesh.pack import Sheet
-from mesh.records import Approval, Context, Decision, Phase, Plan, Purpose, Statement, Word
 from mesh.replay import Difference, Recorded, Replayed, compare
+from policy_service.again import Past, past_of
 from policy_service.bundle import Bundle, BundleContents
-from policy_service.deciding import weigh
 
 
 def replay(recorded: Recorded) -> Replayed:
     """What the decisions of a task would be now."""
-    items = recorded.items
-    context = next((item.record for item in items if isinstance(item.record, Context)), None)
-    plan = next((item.record for item in items if isinstance(item.record, Plan)), None)
+    past = past_of(recorded.items)
     contents = [msgspec.json.decode(raw, type=BundleContents) for raw in recorded.bundles]
-    if context is None or plan is None or not contents:
+    if not past or not contents:
         return Replayed(stage="policy", records=0)
     bundles = {each.digest: Bundle.load(each) for each in contents}
-    approvals: set[str] = set()
     differences: list[Difference] = []
-    count = 0
-    for item in items:
-        match item.record:
-            case Approval(statement=Statement(purpose=Purpose.PLAN, word=Word.APPROVE) as said):
-                approvals.add(said.role)
-            case Decision(sheets=sheets) as decision if sheets:
-                count += 1
-                roles = frozenset(approvals) if decision.phase is Phase.EXECUTE else frozenset()
-                for digest, bundle in bundles.items():
-                    name = "as recorded" if digest == decision.bundle else f"under {digest[:19]}"
-                    differences += _again(decision, context, plan, bundle, roles, name)
-    return Replayed(stage="policy", records=count, differences=tuple(differences))
+    for each in past:
+        for digest, bundle in bundles.items():
+            name = "as recorded" if digest == each.decision.bundle else f"under {digest[:19]}"
+            differences += _again(each, bundle, name)
+    return Replayed(stage="policy", records=len(past), differences=tuple(differences))
 
 
-def _again(
-    decision: Decision, context: Context, plan: Plan, bundle: Bundle, roles: frozenset[str], name: str
-) -> tuple[Difference, ...]:
-    sheets = {
-        sheet.step: Sheet(facts=sheet.facts, amount=sheet.amount, currency=sheet.currency) for sheet in decision.sheets
-    }
-    said = weigh(bundle, context, plan, sheets, roles)
+def _again(past: Past, bundle: Bundle, name: str) -> tuple[Difference, ...]:
+    decision, said = past.decision, past.again(bundle)
     return compare(
         f"decision {decision.phase}, {name}",
         {"verdict": decision.verdict, "reason": decision.reason, "steps": decision.steps},

@@ -63,7 +63,8 @@ async def listing(bus: Bus, root_key: str, domain: str = "") -> list[Listed]:
     trust = await read_directory(bus, root_key)
     shelf = await published(bus, domain)
     stand = {name: await _standing(bus, name) for name in {name for name, _ in shelf}}
-    found = [await _listed(bus, trust, name, digest, stand[name]) for name, digest in shelf]
+    each = [await _listed(bus, trust, name, digest, stand[name]) for name, digest in shelf]
+    found = [item for item in each if item is not None]
     order = ("active", "shadow", "accepted", "published")
     found.sort(key=lambda item: item.published_at, reverse=True)
     return sorted(found, key=lambda item: (item.domain, order.index(item.state)))
@@ -96,10 +97,11 @@ async def _standing(bus: Bus, name: str) -> Standing | None:
         return None  # what nobody signed is in force nowhere
 
 
-async def _listed(bus: Bus, trust: TrustDirectory, name: str, digest: str, stands: Standing | None) -> Listed:
+async def _listed(bus: Bus, trust: TrustDirectory, name: str, digest: str, stands: Standing | None) -> Listed | None:
+    """The bundle; ``None`` when it was taken off the shelf."""
     message = await bus.last(_STREAM, bundle_key(name, digest))
-    if message is None:
-        raise WorkmeshError(f"{digest} of {name} is gone from the bucket: look again")
+    if message is None or not message.data:
+        return None
     state, act = _state(digest, stands)
     return Listed(
         domain=name,

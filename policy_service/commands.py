@@ -1,15 +1,18 @@
 """The command line of policy: ``check`` and ``test`` here, the others added. Exit 0 done, 1 failed, 2 wrong use."""
 
+from collections.abc import Mapping
+
 import click
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from mesh.cli import json_option, print_json, stdout
 from mesh.records import Struct
 from policy_service.bundle import Bundle, BundleContents, BundleError
-from policy_service.cases import CaseResult, read_cases, run_cases, uncovered
+from policy_service.cases import CaseResult, coverage, read_cases, run_cases, uncovered
 from policy_service.lint import Finding, Severity, lint
-from policy_service.releases import activate, history, list_, publish, rollback, shadow
+from policy_service.releases import activate, fetch, history, list_, publish, rollback, shadow
 from policy_service.reviews import diff, explain
 from policy_service.sources import locate, tools_of
 
@@ -27,12 +30,13 @@ class CheckReport(Struct, frozen=True, kw_only=True):
 
 
 class TestReport(Struct, frozen=True, kw_only=True):
-    """What ``policy test --json`` prints."""
+    """What ``policy test --json`` prints. ``coverage`` is how many cases each policy determined."""
 
     ok: bool
     domain: str
     digest: str = ""
     results: tuple[CaseResult, ...] = ()
+    coverage: Mapping[str, int] = msgspec.field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
     error: str = ""
 
@@ -42,7 +46,7 @@ def policy() -> None:
     """Check, test, publish and activate policy bundles; explain decisions and compare bundles."""
 
 
-for _command in (activate, diff, explain, history, list_, publish, rollback, shadow):
+for _command in (activate, diff, explain, fetch, history, list_, publish, rollback, shadow):
     policy.add_command(_command)
 
 
@@ -94,7 +98,14 @@ def test(source: str, as_json: bool, require_coverage: bool) -> None:
         missing = uncovered(bundle, results)
         passed = bool(results) and all(result.passed for result in results)
         ok = passed and not (require_coverage and missing)
-        report = TestReport(ok=ok, domain=domain, digest=bundle.digest, results=tuple(results), uncovered=missing)
+        report = TestReport(
+            ok=ok,
+            domain=domain,
+            digest=bundle.digest,
+            results=tuple(results),
+            coverage=coverage(bundle, results),
+            uncovered=missing,
+        )
     except BundleError as error:
         report = TestReport(ok=False, domain=domain, error=str(error))
     if as_json:
@@ -117,6 +128,8 @@ def _print_table(report: TestReport) -> None:
         table.add_row(mark, *columns)
     console.print(table)
     failed = sum(not result.passed for result in report.results)
+    covered = len(report.coverage) - len(report.uncovered)
+    console.print(f"{covered} of {len(report.coverage)} policies determine a case")
     console.print(f"{len(report.results)} cases, {failed} failed, {len(report.uncovered)} policies without a case")
     if not report.results:
         console.print("no cases: add cases/*.yaml")

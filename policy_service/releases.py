@@ -34,7 +34,7 @@ from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, sign
 from policy_service.bundle import BundleContents
 from policy_service.gate import pass_gate
 from policy_service.lint import lint
-from policy_service.shelf import Listed, listing, resolve, revert
+from policy_service.shelf import Listed, contents_of, listing, resolve, revert
 from policy_service.sources import locate, tools_of
 
 # Compiling a bundle of a thousand policies and running its cases takes seconds.
@@ -193,6 +193,34 @@ def _signer(settings: Settings, key: Path | None) -> Identity:
     if not path.exists():
         raise WorkmeshError(f"no key to sign with: give yours with --key (the site's root key {path} is not there)")
     return Identity.load(path)
+
+
+@click.command()
+@click.argument("domain")
+@click.argument("digest", required=False, default="")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
+@config_option
+def fetch(domain: str, digest: str, folder: Path, config: Path | None) -> None:
+    """Write the published bundle DIGEST of DOMAIN (by default the one in force) into a folder, to change it there."""
+    contents = run_async(_fetch(domain, digest, config))
+    if folder.exists():
+        raise click.UsageError(f"{folder} exists already: name a new folder")
+    for name, text in contents.files:
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise WorkmeshError(f"the bundle {contents.digest} holds a file outside of its folder: {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    click.echo(f"{domain} {contents.digest}: {len(contents.files)} files in {folder}")
+
+
+async def _fetch(domain: str, digest: str, config: Path | None) -> BundleContents:
+    async with operator_bus(config) as (_, bus):
+        stands = await standing(bus, domain)
+        if not digest and stands is None:
+            raise WorkmeshError(f"no bundle is in force in {domain}: name a published one")
+        wanted = await resolve(bus, domain, digest) if digest or stands is None else stands.activation.digest
+        return await contents_of(bus, domain, wanted)
 
 
 @click.command("list")

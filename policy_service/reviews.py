@@ -11,19 +11,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from mesh import subjects
-from mesh.activation import bundle_key
 from mesh.bus import Bus
 from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.journal import Stored, stored
 from mesh.operator import operator_bus
 from mesh.records import Decision, Struct, Verdict
-from mesh.signing import BUNDLE_TYPE, open_envelope
 from policy_service.again import past_of
 from policy_service.bundle import Bundle, BundleContents
 from policy_service.changes import ChangeGroup, Comparison, DiffReport, past_decisions
 from policy_service.explaining import ExplainedDecision, ExplainedStep
 from policy_service.explaining import explain as explained
+from policy_service.shelf import contents_of
 from policy_service.sources import locate
 
 
@@ -57,7 +56,8 @@ async def _explain(task: str, config: Path | None) -> Explanation:
         items = await _records(bus, task)
         past = past_of(items)
         domain = items[0].record.header.domain
-        bundles = {each.decision.bundle: await _bundle(bus, domain, each.decision.bundle) for each in past}
+        digests = {each.decision.bundle for each in past}
+        bundles = {digest: Bundle.load(await contents_of(bus, domain, digest)) for digest in digests}
     made = {id(each.decision) for each in past}
     others = [item.record for item in items if isinstance(item.record, Decision) and id(item.record) not in made]
     if not past and not others:
@@ -75,20 +75,6 @@ async def _records(bus: Bus, task: str) -> list[Stored]:
     if not found:
         raise WorkmeshError(f"no task {task!r} in the journal: `workmesh tasks list` shows what there is")
     return [stored(message) for message in found]
-
-
-async def _bundle(bus: Bus, domain: str, digest: str) -> Bundle:
-    """The bundle of this digest, as it is in the bucket; what it says is held against the digest, not its signer."""
-    message = await bus.last(f"KV_{subjects.POLICY_BUCKET}", bundle_key(domain, digest))
-    if message is None or not message.data:
-        raise WorkmeshError(
-            f"the bundle {digest} of {domain} is not in the bucket {subjects.POLICY_BUCKET}: the decision under it "
-            "cannot be explained; `workmesh trace` shows what was recorded"
-        )
-    contents, _ = open_envelope(message.data, BUNDLE_TYPE, BundleContents, lambda key: None)
-    if contents.digest != digest:
-        raise WorkmeshError(f"what stands under {digest} has the digest {contents.digest}: it is not that bundle")
-    return Bundle.load(contents)
 
 
 def _panel(decision: ExplainedDecision) -> Panel:

@@ -70,6 +70,20 @@ async def listing(bus: Bus, root_key: str, domain: str = "") -> list[Listed]:
     return sorted(found, key=lambda item: (item.domain, order.index(item.state)))
 
 
+async def contents_of(bus: Bus, domain: str, digest: str) -> BundleContents:
+    """The bundle of this digest, for looking at it: it is held against its digest, its signer's role is not asked."""
+    message = await bus.last(_STREAM, bundle_key(domain, digest))
+    if message is None or not message.data:
+        raise WorkmeshError(
+            f"the bundle {digest} of {domain} is not in the bucket {subjects.POLICY_BUCKET} any more: what was decided "
+            "under it can be seen with `workmesh trace`, and cannot be explained or decided again"
+        )
+    contents, _ = open_envelope(message.data, BUNDLE_TYPE, BundleContents, lambda key: None)
+    if contents.digest != digest:
+        raise WorkmeshError(f"what stands under {digest} has the digest {contents.digest}: it is not that bundle")
+    return contents
+
+
 def revert(
     start: Activation, stands: Standing | None, record: Sequence[Standing], *, accept_old: bool = False
 ) -> Activation:

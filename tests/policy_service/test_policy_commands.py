@@ -68,6 +68,17 @@ def test_test_passes_and_prints_a_table(folder: Path) -> None:
     assert "1 cases, 0 failed" in result.stdout
 
 
+def test_test_compares_obligations_and_counts_the_cases_of_each_policy(folder: Path) -> None:
+    (folder / "till.cedar").write_text('@obligation("notify:owner") ' + PERMIT)
+    case = folder / "cases" / "till.yaml"
+    case.write_text(CASE.replace("verdict: allow", "verdict: allow, obligations: ['notify:owner']"))
+    report = json.loads(run("test", str(folder), "--json").stdout)
+    assert (report["ok"], report["coverage"]) == (True, {"pay": 1})
+    case.write_text(CASE.replace("verdict: allow", "verdict: allow, obligations: []"))
+    report = json.loads(run("test", str(folder), "--json").stdout)
+    assert report["results"][0]["problems"] == ["obligations notify:owner, expected none"]
+
+
 def test_test_fails_when_a_case_does(folder: Path) -> None:
     (folder / "cases" / "till.yaml").write_text(CASE.replace("allow", "deny"))
     assert run("test", str(folder)).exit_code == 1

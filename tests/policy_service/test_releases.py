@@ -303,6 +303,15 @@ async def test_the_list_tells_what_is_in_force_tried_accepted_and_only_there(off
     assert (await office.stands()).activation.accepted == (left,)
 
 
+async def test_a_fetched_bundle_is_the_one_in_force_to_the_byte(office: Office) -> None:
+    digest = await office.publish("fetched")
+    await office.run("activate", "ledger", digest)
+    folder = office.folder / "fetched again"
+    await office.run("fetch", "ledger", "--to", str(folder))
+    assert BundleContents.read(folder, "ledger").digest == digest
+    assert "exists already" in await office.run("fetch", "ledger", digest, "--to", str(folder), code=2)
+
+
 async def test_what_a_person_chose_survives_a_start_of_the_site(office: Office) -> None:
     digest = await office.publish("chosen")
     await office.run("activate", "ledger", digest)

@@ -138,9 +138,9 @@ def _covers_all(forbid: _Rule, permit: _Rule) -> bool:
 
 def _tools(rules: Sequence[_Rule], named: Sequence[str], tools: Sequence[str]) -> Iterator[Finding]:
     for tool in sorted(set(tools) - set(named)) if named else ():
-        problem = f"does not name {tool}, a tool of the pack: every step with it is denied; add it to `entity Tool`"
+        problem = f"does not name {tool}, a tool of the pack, so every step with it is denied: add it to `entity Tool`"
         yield Finding(severity=Severity.WARNING, kind="tool", file=SCHEMA_FILE, problem=problem)
-    for tool in sorted({*named, *tools}):
+    for tool in sorted(named):
         said = [rule for rule in rules if tool in rule.resource.names()]
         if any(rule.effect == "forbid" and rule.is_absolute() and not rule.action.names() for rule in said):
             continue

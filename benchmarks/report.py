@@ -27,6 +27,8 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
         }
     if decided := found.get("decisions"):
         figures["decisions_per_s"] = decided["decisions_per_s"]
+    if latency := found.get("latency"):
+        figures["decision_p50_ms"] = latency["in_flight"][1]["p50_ms"]
     if rest := found.get("rest"):
         figures["rss_mb"] = rest["rss_mb"]
     return figures
@@ -48,6 +50,8 @@ def sections(result: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
             "Policy alone",
             [("policies", "plans", "decisions/s"), _texts(found, "policies", "plans", "decisions_per_s")],
         )
+    if found := parts.get("latency"):
+        yield from _latency(found)
     if found := parts.get("commits"):
         rows = [(size, *_texts(item, "records_per_s", "server_us_per_record")) for size, item in found.items()]
         yield "Group commit, one commit after the other", [("records", "records/s", "server's CPU us a record"), *rows]
@@ -72,6 +76,15 @@ def _loop(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     cpu = [(name, str(value)) for name, value in costs["cpu_s_per_1000_tasks"].items()]
     title = f"CPU of 1,000 tasks; they are {costs['journal_mb_per_1000_tasks']} MB in the journal"
     yield title, [("process", "CPU s"), *cpu]
+
+
+def _latency(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
+    names = ("decisions", "tasks_per_s", "p50_ms", "p99_ms")
+    rows = [(str(count), *_texts(item, *names)) for count, item in found["in_flight"].items()]
+    title = (
+        f"A decision on the bus: from plan stored to decision stored, {found['policies']} policies, in the whole loop"
+    )
+    yield title, [("in flight", "decisions", "tasks/s", "p50 ms", "p99 ms"), *rows]
 
 
 def _backlog(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:

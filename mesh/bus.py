@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import nats
@@ -136,6 +137,13 @@ class Bus:
     async def read(self, stream: str, seq: int, limit: int, subject: str = ">") -> list[StoredMessage]:
         """Up to ``limit`` messages from ``seq`` on that match ``subject``, in stream order."""
         return await self._direct(stream, {"seq": max(seq, 1), "batch": limit, "next_by_subj": subject}, batch=True)
+
+    async def first_since(self, stream: str, at: datetime, subject: str = ">") -> StoredMessage | None:
+        """The first message that matches and was stored at this time (aware UTC) or after it, or ``None``."""
+        request = {"start_time": at.isoformat().replace("+00:00", "Z"), "batch": 1, "next_by_subj": subject}
+        found = await self._direct(stream, request, batch=True)
+        # Where nothing was stored since then, the server (2.15.1) answers with the first message of all.
+        return found[0] if found and datetime.fromisoformat(found[0].time) >= at else None
 
     async def at(self, stream: str, seq: int) -> StoredMessage | None:
         """The message with this sequence, or ``None`` when it is gone."""

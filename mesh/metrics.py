@@ -58,6 +58,9 @@ LIMITS_EXCEEDED = Counter(
 AUTONOMY_STAGE = Gauge(
     "workmesh_autonomy_stage", "How far a tool may act by itself: 0 observe to 3 autonomous.", ["domain", "tool"]
 )
+SHADOW_DECISIONS = Counter(
+    "workmesh_shadow_decisions", "Plans also decided under a shadow bundle.", ["domain", "live", "shadow"]
+)
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
 

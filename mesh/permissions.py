@@ -140,7 +140,9 @@ ROLES: Final[Mapping[str, Permissions]] = {
             *_stage("policy", "decision", "approval", "outcome"),
             *(subjects.record_filter("plan", revised(WHOLE_TASK, n)) for n in range(1, REVISIONS_MAX + 1)),
             *_watches(subjects.POLICY_BUCKET),
-            "control.>",
+            *_writes(subjects.POLICY_BUCKET),
+            "control.autonomy.>",
+            "control.bundle.>",
             "limit.>",
         ),
         ("task.>", "control.>", subjects.service("policy", ">")),
@@ -189,8 +191,10 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "$JS.API.>",
             "$JS.FC.>",
             *(f"$KV.{bucket}.>" for bucket in (subjects.TRUST_BUCKET, subjects.POLICY_BUCKET)),
+            subjects.control("bundle", ">"),
         ),
         (),
     ),
 }
-"""Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy."""
+"""Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy.
+``policy`` may write what a policy admin signed; the others read it, and check that signature."""

@@ -14,10 +14,12 @@ import nats.errors
 import nats.js.errors
 import structlog
 
+from mesh.bus import Bus
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, SignatureError, TerminalError
 from mesh.identity import Identity, is_public_key
 from mesh.signing import TRUST_TYPE, open_envelope, sign
+from mesh.subjects import TRUST_BUCKET
 
 REREAD_S = 5.0  # how long a revocation can stay unseen when the watcher has died with the server
 _RETRY_S = 0.5  # short against REREAD_S, long against a server's restart (50 ms)
@@ -246,6 +248,20 @@ async def _stop(watcher: Any) -> None:
         await watcher.stop()
     except _BUS_ERRORS:
         log.debug("trust_watcher_was_gone")
+
+
+async def read_directory(bus: Bus, root_public_key: str) -> TrustDirectory:
+    """The entries as they stand now, read once; what the root did not sign is left out, and logged."""
+    directory = TrustDirectory(root_public_key)
+    prefix = f"$KV.{TRUST_BUCKET}."
+    for message in await bus.last_of_each(f"KV_{TRUST_BUCKET}", [f"{prefix}>"]):
+        name = message.subject.removeprefix(prefix)
+        try:
+            if message.data:
+                directory.apply(message.data, name=name)
+        except SignatureError as error:
+            log.error("trust_entry_refused", name=name, reason=str(error))
+    return directory
 
 
 async def enroll(bucket: Bucket, root: Identity, entry: TrustEntry) -> None:

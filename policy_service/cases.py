@@ -1,5 +1,6 @@
 """The cases of a bundle: a table of what policy must answer, so that a change of policy shows what it changes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import msgspec
 import yaml
 
 from mesh.pack import Sheet
-from mesh.records import EMPTY_OBJECT, Json, StepVerdict, Struct, Verdict
+from mesh.records import EMPTY_OBJECT, Json, Obligation, StepVerdict, Struct, Verdict
 from policy_service.bundle import Bundle, BundleContents, BundleError
 from policy_service.engine import Question, judge, judge_approval
 
@@ -27,12 +28,16 @@ DEFAULTS: Mapping[str, str | int | bool] = {
 
 
 class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a case expects; only what is given is compared. ``reason`` is the first one; order of names is free."""
+    """What a case expects; only what is given is compared. ``reason`` is the first one; order of names is free.
+
+    ``obligations`` are written ``name:value``, or ``name`` alone where there is no value.
+    """
 
     verdict: Verdict
     policies: tuple[str, ...] | None = None
     reason: str | None = None
     roles: tuple[str, ...] | None = None
+    obligations: tuple[str, ...] | None = None
 
 
 class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,10 +88,15 @@ def run_cases(bundle: Bundle) -> list[CaseResult]:
     return [_run(bundle, file, case) for file, case in read_cases(bundle.contents)]
 
 
+def coverage(bundle: Bundle, results: Iterable[CaseResult]) -> dict[str, int]:
+    """How many cases each policy determined, by its id."""
+    counts = Counter(policy for result in results for policy in result.verdict.policies)
+    return {policy: counts[policy] for policy in sorted(bundle.policies)}
+
+
 def uncovered(bundle: Bundle, results: Iterable[CaseResult]) -> tuple[str, ...]:
     """Ids of the policies that determined no case."""
-    covered = {policy for result in results for policy in result.verdict.policies}
-    return tuple(sorted(set(bundle.policies) - covered))
+    return tuple(policy for policy, cases in coverage(bundle, results).items() if not cases)
 
 
 def _read_file(name: str, text: str) -> tuple[Case, ...]:
@@ -117,7 +127,12 @@ def _compare(expected: Expected, verdict: StepVerdict) -> Iterable[str]:
     named: Mapping[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         "policies": (verdict.policies, expected.policies),
         "roles": (verdict.roles, expected.roles),
+        "obligations": (tuple(map(_written, verdict.obligations)), expected.obligations),
     }
     for what, (got, wanted) in named.items():
         if wanted is not None and set(got) != set(wanted):
             yield f"{what} {', '.join(sorted(got)) or 'none'}, expected {', '.join(sorted(wanted)) or 'none'}"
+
+
+def _written(obligation: Obligation) -> str:
+    return f"{obligation.name}:{obligation.value}" if obligation.value else obligation.name

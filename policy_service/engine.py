@@ -16,7 +16,7 @@ import msgspec
 from cedarpy import AuthzResult, Entities, is_authorized
 
 from mesh.pack import Sheet
-from mesh.records import Call, Context, Plan, StepVerdict, Struct, Verdict
+from mesh.records import Call, Context, Json, Plan, StepVerdict, Struct, Verdict
 from policy_service.annotations import Policy
 from policy_service.bundle import Bundle
 from policy_service.governance import shortest
@@ -72,6 +72,15 @@ class Assessment(Struct, frozen=True, kw_only=True):
     reason: str = ""
     escalate_after: timedelta | None = None
     observed: bool = False
+
+
+class CedarRequest(Struct, frozen=True, kw_only=True):
+    """One request to Cedar, as people read it; ``context`` is the JSON that it gets."""
+
+    principal: str
+    action: str
+    resource: str
+    context: Json
 
 
 class _Answer(Struct, frozen=True, kw_only=True):
@@ -343,4 +352,14 @@ def conclude(bundle: Bundle, verdicts: Iterable[StepVerdict], approvals: frozens
         steps=steps,
         reason=f"waits for approval by {', '.join(lacking)}",
         escalate_after=shortest(policy.escalate_after for policy in known if policy is not None),
+    )
+
+
+def request_of(bundle: Bundle, question: Question, action: str, approvals: frozenset[str]) -> CedarRequest:
+    """What Cedar is asked about a step; raises what reading foreign values raises."""
+    return CedarRequest(
+        principal=f'Agent::"{question.agent}"',
+        action=f'Action::"{action}"',
+        resource=f'Tool::"{question.tool}"',
+        context=msgspec.Raw(_context(bundle, question, approvals).encode()),
     )

@@ -1,6 +1,8 @@
 """The policy stage: a plan in; a decision out, and the outcome when it ends there."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -13,10 +15,14 @@ from mesh.records import Approval, Context, Header, LimitUse, OutcomeStatus, Pha
 from mesh.runtime import Outputs, Work
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory
+from policy_service.bundle import Bundle
 from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter, agent_of
+from policy_service.engine import Assessment
 from policy_service.ledger import Draft, Ledger
 from policy_service.limits import LimitError, Take
+from policy_service.live import LiveBundles
+from policy_service.shadow import Shadow
 from policy_service.statements import open_word
 
 log = structlog.get_logger(__name__)
@@ -30,6 +36,7 @@ class PolicyStage:
     def __init__(
         self,
         journal: Journal,
+        bundles: LiveBundles,
         decider: Decider,
         ledger: Ledger,
         trust: TrustDirectory,
@@ -38,6 +45,7 @@ class PolicyStage:
         self._journal = journal
         self._decider = decider
         self._ledger = ledger
+        self._shadow = Shadow(bundles)
         self._trust = trust
         self._tools = tools
 
@@ -56,6 +64,7 @@ class PolicyStage:
             return (Write(outcome(header, OutcomeStatus.REFUSED, items, reason=plan.refusal)),)
         agent = agent_of(plan) if plan.revision == 0 else await self._agent_of_correction(plan)
         matter = await self._decider.matter(context, plan, agent, header.at)
+        await self._shadow.compare(head.domain, head.task_id, partial(_plainly, matter))
         if not (takes := _takes(matter)):
             return self._draft(matter, header, items, ()).writes
         await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
@@ -97,6 +106,11 @@ class PolicyStage:
         if work.attempt < _LOOKS:
             raise RetryableError(f"the journal does not show {subject} yet")
         raise TerminalError(f"there is no {subject}: a plan of no event")
+
+
+def _plainly(matter: Matter, bundle: Bundle | None = None) -> Assessment:
+    """What a bundle says of it, the one in force by default; what was taken of limits over time is left aside."""
+    return (replace(matter, bundle=bundle) if bundle else matter).weigh(frozenset())
 
 
 def _takes(matter: Matter) -> tuple[Take, ...]:

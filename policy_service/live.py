@@ -26,6 +26,10 @@ class LiveBundles:
         activation = await self._activations.current(domain)
         return await self.by_digest(domain, activation.digest)
 
+    def shadow(self, domain: str) -> str:
+        """The digest of the bundle that is tried beside it; mostly none. As of the last ``current``."""
+        return self._activations.shadow(domain)
+
     async def by_digest(self, domain: str, digest: str) -> Bundle:
         """The bundle of this digest; raises ``SignatureError`` when its contents are not what the digest says."""
         if (bundle := self._compiled.get(digest)) is not None:

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from mesh.activation import Activations
+from mesh.activation import ActivateRequest, Activations, PublishRequest
 from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.autonomy import AUTONOMY, StageRequest
 from mesh.control import controlling
@@ -23,6 +23,7 @@ from policy_service.handler import PolicyStage
 from policy_service.ledger import Ledger
 from policy_service.live import LiveBundles
 from policy_service.pending import Pending
+from policy_service.publishing import Publishing
 from policy_service.staging import Stages, Staging
 from policy_service.words import Words
 
@@ -37,59 +38,55 @@ async def run(settings: Settings) -> None:
         systems = await process.connect_packs()
         bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
         stages = Stages()
-        controls = await process.exit.enter_async_context(
-            controlling(process.bus, settings.root_key(), AUTONOMY),
-        )
+        controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), AUTONOMY))
         controls.on_change(AUTONOMY, stages.replace)
         decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy)
         ledger = Ledger(process.bus, process.journal)
         await process.exit.enter_async_context(background(ledger.run(), "ledger"))
         pending = Pending(process.bus, process.folder / "pending.db")
-        process.exit.callback(pending.close)
+        book = EvidenceBook(process.bus, process.folder / "evidence.db")
+        giving_back = GivingBack(process.bus, process.journal, ledger, bundles, process.folder / "limits.db")
+        for opening in (pending, book, giving_back):
+            process.exit.callback(opening.close)
         tools = {
             name: {tool.name: tool for tool in pack.tools(process.options[name])}
             for name, pack in process.packs.items()
         }
         words = Words(
-            process.journal,
-            process.committer,
-            bundles,
-            decider,
-            ledger,
-            pending,
-            tools,
-            process.trust,
-            process.writer,
+            process.journal, process.committer, bundles, decider, ledger, pending, tools, process.trust, process.writer
         )
-        book = EvidenceBook(process.bus, process.folder / "evidence.db")
-        process.exit.callback(book.close)
         staging = Staging(
             controls, process.committer, stages, bundles, book, process.packs, process.identity, process.trust
         )
-        verbs: dict[str, tuple[type, Verb]] = {
-            "list": (Nothing, words.waiting),
-            "show": (TaskRequest, words.show),
-            "say": (WordRequest, words.take),
-            "stages": (Nothing, staging.lines),
-            "stage": (StageRequest, staging.change),
+        publishing = Publishing(process.bus, bundles, process.packs, process.trust)
+        stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools)
+        upkeep: dict[str, Callable[[], Awaitable[object]]] = {
+            "approval-expiry": words.expire,
+            "autonomy-breaches": staging.lower_on_breach,
+            "limits-given-back": giving_back.give_back,
         }
-        stage = PolicyStage(process.journal, decider, ledger, process.trust, tools)
+        governed = (*book.projections, giving_back.projection)
         async with AsyncExitStack() as stack:
             for projection in pending.projections:
                 await stack.enter_async_context(following(projection))
-            await stack.enter_async_context(serving(process.bus, "policy", verbs))
-            giving_back = GivingBack(process.bus, process.journal, ledger, bundles, process.folder / "limits.db")
-            stack.callback(giving_back.close)
-            governed = (*book.projections, giving_back.projection)
             await stack.enter_async_context(background(_follow_governed(bundles, process, governed), "governed"))
-            upkeep: dict[str, Callable[[], Awaitable[object]]] = {
-                "approval-expiry": words.expire,
-                "autonomy-breaches": staging.lower_on_breach,
-                "limits-given-back": giving_back.give_back,
-            }
+            await stack.enter_async_context(serving(process.bus, "policy", _verbs(words, staging, publishing)))
             for name, work in upkeep.items():
                 await stack.enter_async_context(background(_again_and_again(work, name), name))
             await process.run_stage(stage.decide)
+
+
+def _verbs(words: Words, staging: Staging, publishing: Publishing) -> dict[str, tuple[type, Verb]]:
+    """What people ask of the service: each verb with its request."""
+    return {
+        "list": (Nothing, words.waiting),
+        "show": (TaskRequest, words.show),
+        "say": (WordRequest, words.take),
+        "stages": (Nothing, staging.lines),
+        "stage": (StageRequest, staging.change),
+        "publish": (PublishRequest, publishing.publish),
+        "activate": (ActivateRequest, publishing.activate),
+    }
 
 
 async def _follow_governed(bundles: LiveBundles, process: Process, projections: Iterable[Projection]) -> None:

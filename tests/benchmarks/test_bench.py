@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import floor, measure, report
 from benchmarks.bench_pack.pack import FOLDER, POLICIES
+from benchmarks.latency import decision_latency
 from benchmarks.load import loading, measured, nothing
 from benchmarks.sites import bench_site
 from console.up import running, with_state_dir
@@ -35,6 +36,7 @@ FOUND: dict[str, Any] = {
     },
     "executors": {"1": SPEED, "2": SPEED},
     "decisions": {"decisions_per_s": 700, "plans": 10, "policies": 200},
+    "latency": {"policies": 200, "in_flight": {1: {"decisions": 20, **SPEED}, 64: {"decisions": 90, **SPEED}}},
     "shop": {"events": 86, **SPEED, "lost": 0, "duplicate_effects": 0},
 }
 RESULT = {"machine": {"machine": "2 cores"}, "parts": FOUND}
@@ -83,6 +85,13 @@ async def test_policy_alone_decides_on_every_plan(tmp_path: Path) -> None:
     assert said[0] == "100 plans wait for a decision"
 
 
+@pytest.mark.timeout(120)
+async def test_the_latency_of_each_decision_is_read_off_the_journal(tmp_path: Path) -> None:
+    figures = await decision_latency(tmp_path, 40, lambda text: None)
+    assert [item["decisions"] for item in figures["in_flight"].values()] == [20, 40, 40]
+    assert all(0 < item["p50_ms"] <= item["p99_ms"] < 60_000 for item in figures["in_flight"].values())
+
+
 def test_the_bundle_has_as_many_policies_as_are_told() -> None:
     assert len(Bundle.load(BundleContents.read(FOLDER / "policies", "bench")).policies) == POLICIES
 
@@ -99,6 +108,7 @@ def test_the_summary_takes_the_best_load_and_the_ratio_measured_there() -> None:
         "ratio": 3.0,
         "p50_ms_unloaded": 8.5,
         "decisions_per_s": 700,
+        "decision_p50_ms": SPEED["p50_ms"],
         "rss_mb": RSS,
     }
     assert report.summary({"commits": FOUND["commits"]}) == {}
@@ -114,7 +124,7 @@ def test_a_page_gets_its_tables_between_the_markers_and_its_picture_beside_it(tm
     assert "old" not in text and text.count("| 256 | 100.0 | 300.0 | 3.0 |") == 1
     picture = ElementTree.parse(tmp_path / report.PICTURE)
     assert "plan 3.00" in [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 9
+    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 10
     with pytest.raises(ValueError, match="no <!-- bench -->"):
         page.write_text("nothing")
         report.write_report(page, RESULT)

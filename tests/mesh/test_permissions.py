@@ -21,7 +21,8 @@ OWN = {
         "task.approval.d.t.r",
         "task.outcome.d.t.-",
         "task.plan.d.t.r1",
-        "control.halt.d",
+        "control.autonomy.d.t",
+        "control.bundle.d",
         "limit.d.weekly.k",
         "quarantine.policy.i",
     ],
@@ -30,7 +31,7 @@ OWN = {
     "memory": ["fact.scope.f"],
     "operator": ["event.d.x", "release.planner.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
-    "admin": [],
+    "admin": ["control.bundle.d"],
 }
 EVERYTHING = sorted({subject for own in OWN.values() for subject in own})
 
@@ -108,11 +109,13 @@ async def test_a_member_reads_trust_and_the_journal(mesh: Mesh, role: str) -> No
 
 
 @pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin"}))
-async def test_only_the_admin_writes_trust_and_policy_or_makes_streams(mesh: Mesh, role: str) -> None:
+async def test_only_the_admin_writes_trust_or_makes_streams_and_policy_alone_takes_policies(
+    mesh: Mesh, role: str
+) -> None:
     client = await mesh.connect(role)
     for subject in (
         "$KV.TRUST.alice",
-        "$KV.POLICY.current",
+        *(["$KV.POLICY.current"] if role != "policy" else []),
         "$JS.API.STREAM.CREATE.X",
         "$JS.API.STREAM.PURGE.JOURNAL",
         "$JS.API.STREAM.DELETE.JOURNAL",

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from policy_service.commands import policy
 from tests.policy_service.till import SCHEMA
 
-PERMIT = '@id("pay") permit (principal, action, resource == Tool::"till.pay");'
+PERMIT = '@id("pay") permit (principal, action, resource == Tool::"till.pay") when { context.amount <= 100 };'
 CASE = "- {name: pays, tool: till.pay, facts: {ok: true, count: 1}, expect: {verdict: allow}}"
 
 
@@ -43,10 +43,40 @@ def test_check_fails_on_stderr_naming_file_and_policy(folder: Path) -> None:
     assert (report["ok"], "policy pay" in report["error"]) == (False, True)
 
 
+def test_check_shows_warnings_and_fails_for_them_when_it_is_strict(folder: Path) -> None:
+    result = run("check", str(folder))
+    assert (result.exit_code, "warning: schema.cedarschema: no policy permits" in result.stderr) == (0, True)
+    report = json.loads(run("check", str(folder), "--strict", "--json").stdout)
+    assert (report["ok"], {finding["kind"] for finding in report["findings"]}) == (False, {"tool"})
+
+
+def test_check_fails_for_a_permit_without_a_cap(folder: Path) -> None:
+    (folder / "till.cedar").write_text(PERMIT.replace("context.amount <= 100", "true"))
+    result = run("check", str(folder))
+    assert (result.exit_code, "error: till.cedar: policy pay: permits any amount" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("pack", ["retail"])
+def test_the_packs_pass_the_strict_check(pack: str) -> None:
+    result = run("check", pack, "--strict")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_test_passes_and_prints_a_table(folder: Path) -> None:
     result = run("test", str(folder), "--require-coverage")
     assert result.exit_code == 0
     assert "1 cases, 0 failed" in result.stdout
+
+
+def test_test_compares_obligations_and_counts_the_cases_of_each_policy(folder: Path) -> None:
+    (folder / "till.cedar").write_text('@obligation("notify:owner") ' + PERMIT)
+    case = folder / "cases" / "till.yaml"
+    case.write_text(CASE.replace("verdict: allow", "verdict: allow, obligations: ['notify:owner']"))
+    report = json.loads(run("test", str(folder), "--json").stdout)
+    assert (report["ok"], report["coverage"]) == (True, {"pay": 1})
+    case.write_text(CASE.replace("verdict: allow", "verdict: allow, obligations: []"))
+    report = json.loads(run("test", str(folder), "--json").stdout)
+    assert report["results"][0]["problems"] == ["obligations notify:owner, expected none"]
 
 
 def test_test_fails_when_a_case_does(folder: Path) -> None:

@@ -26,6 +26,8 @@ _OWN = {
     "approvals": "console.approvals:approvals",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
+    "pause": "console.pause:pause",
+    "resume": "console.pause:resume",
     "demo": "console.demo.command:demo",
 }
 

@@ -7,6 +7,7 @@ import structlog
 
 from mesh import subjects, tracing
 from mesh.errors import RetryableError, TerminalError
+from mesh.halts import Halts
 from mesh.identity import Identity
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
@@ -33,6 +34,7 @@ class PolicyStage:
         systems: Mapping[str, Mapping[str, Any]],
         signer: Identity,
         settings: PolicySettings,
+        halts: Halts,
     ) -> None:
         self._journal = journal
         self._bundles = bundles
@@ -40,6 +42,7 @@ class PolicyStage:
         self._systems = systems
         self._signer = signer
         self._settings = settings
+        self._halts = halts
 
     async def decide(self, work: Work) -> Outputs:
         """The handler of the policy stage."""
@@ -47,6 +50,8 @@ class PolicyStage:
         if not isinstance(plan, Plan):
             raise TerminalError(f"{work.subject} at {work.seq} is a {plan.kind}, not a plan")
         head = plan.header
+        tools = [step.call.tool for step in plan.steps]
+        self._halts.require(head.domain, tools=tools, agents=(head.writer, work.writer))
         context = await self._context(work, plan)
         items = [context, Stored(work.seq, work.subject, plan.header.at, plan)]
         trace = tracing.child(head.traceparent, "decision")

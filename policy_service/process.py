@@ -8,6 +8,7 @@ import structlog
 from mesh.activation import Activations
 from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.errors import RetryableError
+from mesh.halts import following_halts
 from mesh.lifetime import background
 from mesh.process import opened
 from mesh.projection import following
@@ -30,7 +31,8 @@ async def run(settings: Settings) -> None:
         bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
         pending = Pending(process.bus, process.folder / "pending.db")
         process.exit.callback(pending.close)
-        stage = PolicyStage(process.journal, bundles, process.packs, systems, process.identity, settings.policy)
+        halts = await process.exit.enter_async_context(following_halts(process.bus, settings.root_key()))
+        stage = PolicyStage(process.journal, bundles, process.packs, systems, process.identity, settings.policy, halts)
         words = Words(
             process.journal,
             process.committer,

@@ -17,6 +17,7 @@ from mesh import faultpoints, metrics, plans, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.halts import HaltedError, Halts
 from mesh.journal import Journal, Write
 from mesh.outbox import Outbox
 from mesh.records import NULL, Effect, Json, Result, ResultStatus
@@ -32,8 +33,9 @@ _EFFECTS = metrics.Bound(metrics.EFFECTS)
 class Dispatcher:
     """Dispatches and recovers effects for one executor process."""
 
-    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str) -> None:
+    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str, halts: Halts) -> None:
         self._journal = journal
+        self._halts = halts
         self._checkpoint = checkpoint
         self._outbox = Outbox(checkpoint)
         self._executor = executor
@@ -65,6 +67,8 @@ class Dispatcher:
     async def dispatch(self, task: Task, move: Dispatch, toolbox: Toolbox) -> None:
         """Commit the effect, make the call, and leave its result with the task to be committed with what follows."""
         tool = toolbox.find(move.call.tool)
+        domain, agents = task.plan.header.domain, (task.plan.header.writer, self._executor)
+        self._halts.require(domain, tools=(tool.name,), agents=agents)
         try:
             toolbox.check(tool)
         except NotSentError as error:
@@ -98,6 +102,7 @@ class Dispatcher:
                 epoch=move.epoch,
                 call_by=effect.call_by.timestamp(),
                 trace=effect.header.traceparent,
+                gate=lambda: self._halts.gate(domain, tools=(tool.name,), agents=agents),
             )
         except ToolRefusedError as error:
             await self._keep(
@@ -107,6 +112,8 @@ class Dispatcher:
             )
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
+            if isinstance(error, HaltedError):
+                self._halts.require(domain, tools=(tool.name,), agents=agents)
             delay = toolbox.wait_s(tool)
             raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:

@@ -17,6 +17,7 @@ from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import RetryableError, TerminalError, ToolRefusedError
+from mesh.halts import Halts
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.quarantine import Reason, set_aside
@@ -41,12 +42,13 @@ class Executor:
         trust: TrustDirectory,
         activations: Activations,
         toolboxes: Mapping[str, Toolbox],
+        halts: Halts,
     ) -> None:
         self._journal = journal
         self._trust = trust
         self._activations = activations
         self._toolboxes = toolboxes
-        self._dispatcher = Dispatcher(journal, checkpoint, name)
+        self._dispatcher = Dispatcher(journal, checkpoint, name, halts)
         self._acting: set[str] = set()
 
     async def act(self, work: Work) -> Outputs:

@@ -8,6 +8,7 @@ import secrets
 from agents.executor.handler import Executor
 from mesh.activation import Activations
 from mesh.errors import SettingsError
+from mesh.halts import following_halts
 from mesh.process import Process, opened
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
@@ -31,6 +32,7 @@ async def run(settings: Settings) -> None:
             process.trust,
             Activations(process.bus, process.trust),
             toolboxes,
+            await process.exit.enter_async_context(following_halts(process.bus, settings.root_key())),
         )
         await process.run_stage(executor.act)
 

@@ -14,6 +14,7 @@ from mesh import checkpoint as checkpoints
 from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.errors import ConflictError, RetryableError, TerminalError
+from mesh.halts import Halts
 from mesh.journal import Message, Write, message_of
 from mesh.outbox import replay_outbox
 from mesh.pump import Delivery
@@ -121,6 +122,7 @@ class Process:
             self.outside.trust,
             self.outside.bundles,
             {DOMAIN: Toolbox(tools(), dict.fromkeys(TOOLS, line))},
+            Halts(),
         )
         self._one_at_a_time = asyncio.Lock()
         self._startup = self._loop.create_task(self._supervised(replay_outbox(local, self._link)))

@@ -40,6 +40,9 @@ TOOL_SECONDS = Histogram("workmesh_tool_call_seconds", "Seconds that a tool call
 BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
+NOTICES_UNMET = Counter(
+    "workmesh_notices_unmet", "Notices that policy obliged to and that failed for good.", ["domain"]
+)
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
 

@@ -84,6 +84,14 @@ class PolicySettings(_Section, frozen=True):
     approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
 
 
+class NoticeSettings(_Section, frozen=True):
+    """Where notices go that policies oblige to: a ``folder`` ("" is ``<state_dir>/notices``), or a ``url``."""
+
+    folder: str = ""
+    url: str = ""
+    timeout_s: Seconds = 5.0
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -107,6 +115,7 @@ class Settings(_Section, frozen=True):
     bus: BusSettings = BusSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
+    notices: NoticeSettings = NoticeSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

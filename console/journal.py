@@ -7,11 +7,15 @@ import msgspec
 from mesh import records, subjects
 from mesh.bus import Bus
 from mesh.errors import WorkmeshError
+from mesh.halts import Halts, why
 from mesh.journal import Journal, Stored, committing
 from mesh.lifecycle import TaskState
 from mesh.records import AnyRecord, Context, Decision, Effect, Outcome, Phase, Plan, Result, ResultStatus, Verdict
 
 _PREFIX = 4
+_NO_HALTS = Halts()
+# Where a task goes on by itself, unless it is held.
+_HOLDABLE = (TaskState.PLANNED, TaskState.PERMITTED, TaskState.ACTING, TaskState.COMPENSATING)
 
 
 class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,7 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     reason: str = ""
     amount: int = 0
+    held: str = ""
 
 
 @dataclass(slots=True)
@@ -34,10 +39,11 @@ class _Seen:
     state: TaskState = TaskState.PERCEIVED
     outcome: Outcome | None = None
     reason: str = ""
+    plan: Plan | None = None
 
 
-async def list_tasks(bus: Bus, *, state: str = "", limit: int = 50) -> list[TaskLine]:
-    """The newest tasks first, optionally in one state."""
+async def list_tasks(bus: Bus, *, state: str = "", limit: int = 50, halts: Halts = _NO_HALTS) -> list[TaskLine]:
+    """The newest tasks first, optionally in one state; ``held`` says which of the halts holds one."""
     seen: dict[str, _Seen] = {}
     seq = 1
     while page := await bus.read(subjects.JOURNAL, seq, 256, "task.>"):
@@ -47,7 +53,7 @@ async def list_tasks(bus: Bus, *, state: str = "", limit: int = 50) -> list[Task
             except ValueError:
                 continue
         seq = page[-1].seq + 1
-    lines = [_line(task) for task in reversed(seen.values())]
+    lines = [_line(task, halts) for task in reversed(seen.values())]
     return [line for line in lines if not state or line.state == state][:limit]
 
 
@@ -90,8 +96,8 @@ def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
         return
     known = seen[task]
     match record:
-        case Plan(refusal=refusal):
-            known.state, known.reason = TaskState.PLANNED, refusal
+        case Plan(refusal=refusal) as plan:
+            known.state, known.reason, known.plan = TaskState.PLANNED, refusal, plan
         case Decision(verdict=Verdict.NEEDS_APPROVAL, reason=reason):
             known.state, known.reason = TaskState.WAITING, reason
         case Decision(verdict=Verdict.ALLOW):
@@ -106,7 +112,24 @@ def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
             known.state, known.reason, known.outcome = TaskState(status), reason, record
 
 
-def _line(task: _Seen) -> TaskLine:
+def held_by(items: list[Stored], halts: Halts) -> str:
+    """Which halt holds a task, in words; empty when none does."""
+    seen: dict[str, _Seen] = {}
+    for item in items:
+        _take(seen, item.record)
+    return next((_held(task, halts) for task in seen.values()), "")
+
+
+def _held(task: _Seen, halts: Halts) -> str:
+    plan = task.plan
+    if plan is None or task.state not in _HOLDABLE:
+        return ""
+    tools = {call.tool for step in plan.steps for call in (step.call, step.compensation) if call}
+    halt = halts.find(plan.header.domain, tools=tools, agents=(plan.header.writer,))
+    return why(halt) if halt else ""
+
+
+def _line(task: _Seen, halts: Halts) -> TaskLine:
     context = task.context
     return TaskLine(
         task_id=context.header.task_id,
@@ -118,4 +141,5 @@ def _line(task: _Seen) -> TaskLine:
         state=task.state,
         reason=task.reason,
         amount=task.outcome.amount if task.outcome else 0,
+        held=_held(task, halts),
     )

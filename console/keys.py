@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 from rich.table import Table
 
 from mesh import subjects
@@ -12,15 +13,19 @@ from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.identity import Identity, is_public_key
+from mesh.natsconf import render_user
+from mesh.permissions import BusUser
 from mesh.process import bus_url
 from mesh.settings import Settings, load
-from mesh.site import ADMIN
+from mesh.site import ADMIN, RENEWABLE, Site, entry_of
 from mesh.trust import TrustDirectory, TrustEntry, TrustWatcher, enroll, revoke
+
+_PUBLISHER = "publisher"
 
 
 @click.group()
 def keys() -> None:
-    """Make keys, enroll people, revoke."""
+    """Make keys, enroll people, revoke, give processes new keys."""
 
 
 @keys.command()
@@ -67,9 +72,43 @@ def enroll_(
 @click.argument("name")
 @config_option
 def revoke_(name: str, config: Path | None) -> None:
-    """Take NAME's trust away, at once, until NAME is enrolled again."""
-    run_async(_revoke(load(config), name))
+    """Take NAME's trust away, at once, until NAME is enrolled again; from a process of the site also the bus."""
+    settings = load(config)
+    if name != _PUBLISHER:
+        run_async(_revoke(settings, name))
     click.echo(f"{name} is revoked")
+    if name in RENEWABLE:
+        site = Site(settings)
+        site.cut_off(name)
+        _tell_bus(settings, site.identity(name).public_key, None)
+
+
+@keys.command()
+@click.argument("role", type=click.Choice(RENEWABLE))
+@config_option
+def rotate(role: str, config: Path | None) -> None:
+    """Give ROLE a new key, and take trust and the bus away from the old one, at once.
+
+    What the old key signed is refused from now on: tasks that the old policy key permitted and that were not begun end
+    as refused.
+    """
+    settings = load(config)
+    old, user = run_async(_rotate(settings, role))
+    click.echo(f"{role} has a new key {user.public_key}; {old} is revoked")
+    _tell_bus(settings, old, user)
+
+
+def _tell_bus(settings: Settings, old: str, new: BusUser | None) -> None:
+    """Say what the bus makes of it: the embedded one by itself, another one must be told."""
+    if not settings.bus.url:
+        click.echo("a running `workmesh up` takes the bus away from the old key and restarts the process")
+        return
+    click.echo(f"now take the user {old} out of the configuration of your servers at {settings.bus.url}", err=True)
+    if new is not None:
+        click.echo("and put in its place:", err=True)
+        click.echo(render_user(new).decode())
+        click.echo("bring the new key file to the hosts where the role runs, and restart it there", err=True)
+    click.echo("then have each server read it again: nats-server --signal reload", err=True)
 
 
 @keys.command("list")
@@ -112,6 +151,22 @@ async def _revoke(settings: Settings, name: str) -> None:
     root = _admin(settings)
     async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
         await revoke(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), root, name)
+
+
+async def _rotate(settings: Settings, role: str) -> tuple[str, BusUser]:
+    """The old key is refused before the new one is trusted; a crash between leaves the role without a key in force."""
+    root = _admin(settings)
+    site = Site(settings)
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        old = site.identity(role).public_key
+        enrolled = entry_of(site.identity(role))
+        gone = msgspec.structs.replace(enrolled, name=f"{role}_{old[:16]}", revoked_at=now())
+        await enroll(bucket, root, gone)
+        _, identity = site.renew(role)
+        if role != _PUBLISHER:  # it signs nothing
+            await enroll(bucket, root, entry_of(identity))
+    return old, BusUser(identity.public_key, (role,), role)
 
 
 async def _entries(settings: Settings) -> tuple[TrustEntry, ...]:

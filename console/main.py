@@ -27,6 +27,8 @@ _OWN = {
     "autonomy": "console.autonomy:autonomy",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
+    "pause": "console.pause:pause",
+    "resume": "console.pause:resume",
     "demo": "console.demo.command:demo",
 }
 

@@ -13,6 +13,7 @@ from mesh.approvals import Shown, TaskRequest, WordAnswer
 from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import WorkmeshError
+from mesh.halts import read_halts
 from mesh.identity import Identity
 from mesh.lifecycle import TaskState
 from mesh.operator import operator_bus
@@ -38,13 +39,16 @@ def list_(state: str | None, limit: int, as_json: bool, config: Path | None) -> 
     table = Table("task", "event", "type", "about", "state", "money", "reason")
     for line in lines:
         amount = money(line.amount, "USD") if line.amount else ""
-        table.add_row(line.task_id, line.event_id, line.event_type, line.entity, line.state, amount, line.reason[:60])
+        state_ = f"{line.state}, held" if line.held else line.state
+        reason = (line.held or line.reason)[:60]
+        table.add_row(line.task_id, line.event_id, line.event_type, line.entity, state_, amount, reason)
     stdout().print(table if lines else "no tasks")
 
 
 async def _list(state: str, limit: int, config: Path | None) -> list[TaskLine]:
-    async with operator_bus(config) as (_, bus):
-        return await list_tasks(bus, state=state, limit=limit)
+    async with operator_bus(config) as (settings, bus):
+        halts = await read_halts(bus, settings.root_key())
+        return await list_tasks(bus, state=state, limit=limit, halts=halts)
 
 
 @tasks.command()

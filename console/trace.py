@@ -8,8 +8,9 @@ import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
-from console.journal import history, state_of
+from console.journal import held_by, history, state_of
 from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
+from mesh.halts import read_halts
 from mesh.journal import Stored
 from mesh.operator import operator_bus
 from mesh.records import (
@@ -41,7 +42,7 @@ class TracedRecord(msgspec.Struct, frozen=True, kw_only=True):
 @config_option
 def trace(task: str, as_json: bool, config: Path | None) -> None:
     """Show everything the journal says of TASK."""
-    items = run_async(_read(task, config))
+    items, held = run_async(_read(task, config))
     if as_json:
         print_json(
             [
@@ -56,11 +57,14 @@ def trace(task: str, as_json: bool, config: Path | None) -> None:
         )
     else:
         stdout().print(tree_of(items))
+        if held:
+            stdout().print(f"held: {held}")
 
 
-async def _read(task: str, config: Path | None) -> list[Stored]:
-    async with operator_bus(config) as (_, bus):
-        return await history(bus, task)
+async def _read(task: str, config: Path | None) -> tuple[list[Stored], str]:
+    async with operator_bus(config) as (settings, bus):
+        items = await history(bus, task)
+        return items, held_by(items, await read_halts(bus, settings.root_key()))
 
 
 def tree_of(items: list[Stored]) -> Tree:

@@ -12,15 +12,17 @@ from typing import Any
 
 import click
 import msgspec
+import structlog
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from console.keywatch import watch_keys
 from mesh import logs
 from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
 from mesh.embedded import EmbeddedNats
-from mesh.errors import WorkmeshError
+from mesh.errors import BusUnavailableError, WorkmeshError
 from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
@@ -28,6 +30,8 @@ from mesh.settings import Settings, load
 from mesh.site import ROLES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
+
+log = structlog.get_logger(__name__)
 
 _READY_S = 30.0
 _STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
@@ -76,15 +80,33 @@ async def running(
         url = server.url if server else settings.bus.url
         await site.bootstrap(url, people or {})
         if server is not None:
-            bus = await stack.enter_async_context(operating(settings))
-            await stack.enter_async_context(background(watch(server, bus), "jetstream-watch"))
-        specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in roles)]
+            renewed = asyncio.Event()
+            await stack.enter_async_context(background(_watch_disk(settings, server, renewed), "jetstream-watch"))
+        trusted = [role for role in roles if not site.is_cut_off(role)]
+        for role in set(roles) - set(trusted):
+            log.error("role_not_started", role=role, reason=f"its key is revoked: `workmesh keys rotate {role}`")
+        specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in trusted)]
         supervisor = await stack.enter_async_context(Supervisor(specs, settings.state_dir / "run"))
+        if server is not None:
+            keys = watch_keys(site, server, supervisor, renewed)
+            await stack.enter_async_context(background(keys, "key-watch"))
         try:
             await supervisor.wait_ready(_READY_S)
         except TimeoutError as error:
             raise WorkmeshError(f"{error}: see the logs in {settings.state_dir / 'logs'}") from error
         yield Running(site, server, supervisor, url, time.monotonic() - started)
+
+
+async def _watch_disk(settings: Settings, server: EmbeddedNats, renewed: asyncio.Event) -> None:
+    """Watch the server as an operator; anew whenever the operator has a new key."""
+    while True:
+        renewed.clear()
+        try:
+            async with operating(settings) as bus, background(watch(server, bus), "disk-watch"):
+                await renewed.wait()
+        except BusUnavailableError as error:
+            log.warning("disk_not_watched", reason=str(error))
+            await asyncio.sleep(1.0)
 
 
 def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[str, str]) -> ChildSpec:

@@ -4,12 +4,14 @@ The rule: anybody who is enrolled may halt; only a person with a role for it may
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote
 
 from mesh import subjects
-from mesh.control import Act, Kind, Standing
+from mesh.bus import Bus
+from mesh.control import Act, Controls, Kind, Standing, controlling
 from mesh.errors import NotSentError, SignatureError
 from mesh.runtime import NotYetError
 from mesh.trust import TrustEntry
@@ -101,6 +103,12 @@ class Halts:
         tools, agents = tuple(tools), tuple(agents)
         return next((halt for halt in self._halts if halt.holds(domain, tools, agents)), None)
 
+    def gate(self, domain: str, *, tools: Iterable[str] = (), agents: Iterable[str] = ()) -> None:
+        """Raise ``HaltedError`` when it is held: for the last moment before a call."""
+        halt = self.find(domain, tools=tools, agents=agents)
+        if halt is not None:
+            raise HaltedError(why(halt))
+
     def require(self, domain: str, *, tools: Iterable[str] = (), agents: Iterable[str] = ()) -> None:
         """Raise ``NotYetError`` when it is held. What is held comes again in turn: many cost no more than few."""
         halt = self.find(domain, tools=tools, agents=agents)
@@ -114,3 +122,24 @@ def why(halt: Halt) -> str:
     """The halt as a reason."""
     said = f": {halt.reason}" if halt.reason else ""
     return f"{halt.scope} is halted by {halt.person} since {halt.at:%Y-%m-%d %H:%M:%S} UTC{said}"
+
+
+@asynccontextmanager
+async def following_halts(bus: Bus, root_public_key: str) -> AsyncIterator[Halts]:
+    """The halts in force, kept current while the block runs; entered with all of them read."""
+    async with controlling(bus, root_public_key, HALT) as controls:
+        yield halts_of(controls)
+
+
+def halts_of(controls: Controls) -> Halts:
+    """The halts that these controls follow."""
+    halts = Halts()
+    controls.on_change(HALT, halts.replace)
+    return halts
+
+
+async def read_halts(bus: Bus, root_public_key: str) -> Halts:
+    """The halts in force at this moment."""
+    controls = Controls(bus, root_public_key, HALT)
+    await controls.refresh()
+    return halts_of(controls)

@@ -51,6 +51,20 @@ class Identity:
         return identity
 
     @classmethod
+    def replace(cls, path: Path, name: str) -> Self:
+        """A new identity in the place of the one in ``path``, whose seed is then nowhere.
+
+        At each moment the file holds one whole seed, and no public part that is of another.
+        """
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        identity = cls.create(fresh, name)
+        _public_file(path).unlink(missing_ok=True)
+        fresh.replace(path)
+        _public_file(fresh).replace(_public_file(path))
+        identity.path = path
+        return identity
+
+    @classmethod
     def load(cls, path: Path) -> Self:
         """The identity whose seed is in ``path``; its name is in ``<path>.pub``, or else is the file's stem.
 

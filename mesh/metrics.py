@@ -61,6 +61,9 @@ AUTONOMY_STAGE = Gauge(
 SHADOW_DECISIONS = Counter(
     "workmesh_shadow_decisions", "Plans also decided under a shadow bundle.", ["domain", "live", "shadow"]
 )
+NOTICES_UNMET = Counter(
+    "workmesh_notices_unmet", "Notices that policy obliged to and that failed for good.", ["domain"]
+)
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
 

@@ -78,6 +78,11 @@ def render(
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
 
 
+def render_user(user: BusUser) -> bytes:
+    """One user of the account, for a server of one's own."""
+    return msgspec.json.format(msgspec.json.encode(_user(user)), indent=2)
+
+
 def _user(user: BusUser) -> dict[str, Any]:
     granted = user.permissions()
     permissions: dict[str, Any] = {

@@ -48,7 +48,7 @@ class BusSettings(_Section, frozen=True):
     connect_timeout_s: Seconds = 5.0
     request_timeout_s: Seconds = 3.0
     ack_wait_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 2.0  # the time to recover from a killed process
-    max_ack_pending: Count = 4096  # 16 fetches of 256: never the limit at 64 in flight
+    max_ack_pending: Count = 65_536  # what is halted counts too, and more than this starves others (decision 0023)
     max_file_store_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # embedded server; 0 = what the disk has
     events_max_age_s: Age = 90 * DAY_S
     journal_max_age_s: Age = 0.0  # the journal is the record of every decision: kept until somebody decides
@@ -84,6 +84,14 @@ class PolicySettings(_Section, frozen=True):
     approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
 
 
+class NoticeSettings(_Section, frozen=True):
+    """Where notices go that policies oblige to: a ``folder`` ("" is ``<state_dir>/notices``), or a ``url``."""
+
+    folder: str = ""
+    url: str = ""
+    timeout_s: Seconds = 5.0
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -107,6 +115,7 @@ class Settings(_Section, frozen=True):
     bus: BusSettings = BusSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
+    notices: NoticeSettings = NoticeSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

@@ -30,6 +30,10 @@ GROUP = "workmesh.bootstrap"
 Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
 
 
+RENEWABLE = (*ROLES, OPERATOR, "publisher")
+"""The names whose keys can be changed; that of ``admin`` is the root of all trust."""
+
+
 class Site:
     """The keys of a state folder, made where they are missing."""
 
@@ -58,7 +62,28 @@ class Site:
 
     def users(self) -> tuple[BusUser, ...]:
         """Who may connect to the bus, each with the subjects of its role."""
-        return tuple(BusUser(identity.public_key, (name,), name) for name, identity in self._identities.items())
+        found = (BusUser(identity.public_key, (name,), name) for name, identity in self._identities.items())
+        return tuple(user for user in found if not self.is_cut_off(user.name))
+
+    def is_cut_off(self, name: str) -> bool:
+        """Whether the key of this name has lost the bus; a new key has it again."""
+        try:
+            return self._cut_off(name).read_text(encoding="utf-8").strip() == self.identity(name).public_key
+        except OSError:
+            return False
+
+    def cut_off(self, name: str) -> None:
+        """Take the bus away from the key of this name: a running ``workmesh up`` sees it, and so does the next."""
+        self._cut_off(name).write_text(self.identity(name).public_key + "\n", encoding="utf-8")
+
+    def renew(self, name: str) -> tuple[str, Identity]:
+        """A new key for this name; the public key it had, and the new identity."""
+        old = self.identity(name).public_key
+        self._identities[name] = Identity.replace(self.keys / f"{name}.nk", name)
+        return old, self._identities[name]
+
+    def _cut_off(self, name: str) -> Path:
+        return self.keys / f"{name}.cut_off"
 
     async def bootstrap(self, url: str, people: Mapping[Identity, Sequence[str]] | None = None) -> None:
         """Make streams, buckets and consumers, enroll processes and people, publish the packs' policy bundles."""
@@ -78,15 +103,19 @@ class Site:
                 await step(bus, self.admin, packs)
 
     async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
-        entries = [_entry(self.identity(role), "agent", (role,)) for role in ROLES]
+        entries = [entry_of(self.identity(name)) for name in (*ROLES, OPERATOR)]
         entries.append(_entry(self.admin, "service", ("policy_admin",)))
-        entries.append(_entry(self.identity(OPERATOR), "service", (OPERATOR,)))
         entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
         for entry in entries:
             known = await bus.last(f"KV_{subjects.TRUST_BUCKET}", f"$KV.{subjects.TRUST_BUCKET}.{entry.name}")
             if known is None or not known.data:
                 await enroll(bucket, self.admin, entry)
+
+
+def entry_of(identity: Identity) -> TrustEntry:
+    """How the key of a role or the operator is enrolled."""
+    return _entry(identity, "agent" if identity.name in ROLES else "service", (identity.name,))
 
 
 def _entry(identity: Identity, kind: Literal["agent", "person", "service"], roles: tuple[str, ...]) -> TrustEntry:

@@ -6,7 +6,7 @@ The rule: a call whose fate is unknown is never simply made again; it raises ``U
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,6 +21,8 @@ from mesh.tools import Recovery, Tool, ToolCall
 
 _encode = msgspec.json.Encoder().encode
 _SECONDS = metrics.Bound(metrics.TOOL_SECONDS)
+
+Gate = Callable[[], None]
 
 
 class Toolbox:
@@ -52,11 +54,22 @@ class Toolbox:
         """
         return self._breakers[tool.target].wait_s()
 
-    async def call(self, tool: Tool, args: Json, *, key: str, epoch: int, call_by: float, trace: str = "") -> Json:
+    async def call(
+        self,
+        tool: Tool,
+        args: Json,
+        *,
+        key: str,
+        epoch: int,
+        call_by: float,
+        trace: str = "",
+        gate: Gate = lambda: None,
+    ) -> Json:
         """The tool's answer as JSON.
 
         Retries within ``call_by`` (Unix seconds) what certainly was not sent, and for idempotent tools also what is
-        uncertain, with the same key. Raises ``NotSentError``, ``UncertainError`` or ``ToolRefusedError``.
+        uncertain, with the same key. Raises ``NotSentError``, ``UncertainError`` or ``ToolRefusedError``. ``gate`` is
+        asked right before each attempt, and raises ``NotSentError`` when it must not be made.
         """
         parsed = self._parse(tool, args)
         call = ToolCall(key, epoch, call_by, trace, self._systems.get(tool.target))
@@ -64,14 +77,22 @@ class Toolbox:
         if tool.recovery is Recovery.IDEMPOTENT or tool.read_only:
             safe = (NotSentError, UncertainError)
         try:
-            return await self._once(tool, parsed, call)
+            return await self._once(tool, parsed, call, gate)
         except safe as error:
             if tool.retry.attempts == 1:
                 raise
-            return await self._again(tool, parsed, call, safe, uncertain=isinstance(error, UncertainError))
+            uncertain = isinstance(error, UncertainError)
+            return await self._again(tool, parsed, call, gate, safe, uncertain=uncertain)
 
     async def _again(
-        self, tool: Tool, args: msgspec.Struct, call: ToolCall, safe: tuple[type[ToolError], ...], *, uncertain: bool
+        self,
+        tool: Tool,
+        args: msgspec.Struct,
+        call: ToolCall,
+        gate: Gate,
+        safe: tuple[type[ToolError], ...],
+        *,
+        uncertain: bool,
     ) -> Json:
         """The attempts after the first; ``uncertain`` says that one before may still take effect."""
         wait = tenacity.wait_random_exponential(multiplier=tool.retry.first_delay_s, max=tool.retry.max_delay_s)
@@ -85,7 +106,7 @@ class Toolbox:
         async for attempt in attempts:
             with attempt:
                 try:
-                    return await self._once(tool, args, call)
+                    return await self._once(tool, args, call, gate)
                 except UncertainError:
                     uncertain = True
                     raise
@@ -119,8 +140,9 @@ class Toolbox:
         breaker.succeeded()
         return None if answer is None else Json(_encode(answer))
 
-    async def _once(self, tool: Tool, args: msgspec.Struct, call: ToolCall) -> Json:
+    async def _once(self, tool: Tool, args: msgspec.Struct, call: ToolCall, gate: Gate) -> Json:
         async with self._limits[tool.name]:
+            gate()
             left = call.call_by - unix()
             if left <= 0 and not tool.read_only:
                 raise NotSentError(f"the time to call {tool.name} for {call.key} is over")

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from mesh import obligations
 from mesh.records import Obligation, Struct
 from policy_service.quorum import QuorumError, people_of, read_roles
 
@@ -160,10 +161,9 @@ def _obligations(notes: dict[str, str], source: _CedarPolicy) -> tuple[Obligatio
     """What ``@obligation("notify:owner; receipt:/id")`` asks for: several are separated by semicolons."""
     if "obligation" not in notes:
         return ()
-    found = []
-    for part in notes["obligation"].split(";"):
-        name, _, value = part.partition(":")
-        if source.effect != "permit" or not name.strip():
-            raise AnnotationError('@obligation("name:value") belongs on a permit and needs a name')
-        found.append(Obligation(name=name.strip(), value=value.strip()))
-    return tuple(found)
+    if source.effect != "permit":
+        raise AnnotationError('@obligation("name:value") belongs on a permit')
+    try:
+        return tuple(obligations.parse(part.strip()) for part in notes["obligation"].split(";"))
+    except obligations.ObligationError as error:
+        raise AnnotationError(f"@obligation: {error}") from error

@@ -8,6 +8,7 @@ import structlog
 
 from mesh import subjects, tracing
 from mesh.errors import RetryableError, TerminalError
+from mesh.halts import Halts
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.plans import plans_of
@@ -41,6 +42,7 @@ class PolicyStage:
         ledger: Ledger,
         trust: TrustDirectory,
         tools: Mapping[str, Mapping[str, Tool]],
+        halts: Halts,
     ) -> None:
         self._journal = journal
         self._decider = decider
@@ -48,6 +50,7 @@ class PolicyStage:
         self._shadow = Shadow(bundles)
         self._trust = trust
         self._tools = tools
+        self._halts = halts
 
     async def decide(self, work: Work) -> Outputs:
         """The handler of the policy stage."""
@@ -55,6 +58,8 @@ class PolicyStage:
         if not isinstance(plan, Plan):
             raise TerminalError(f"{work.subject} at {work.seq} is a {plan.kind}, not a plan")
         head = plan.header
+        called = [step.call.tool for step in plan.steps]
+        self._halts.require(head.domain, tools=called, agents=(head.writer, work.writer))
         context_item = await self._context(work, plan)
         context = context_item.record
         assert isinstance(context, Context)

@@ -11,6 +11,7 @@ from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.autonomy import AUTONOMY, StageRequest
 from mesh.control import controlling
 from mesh.errors import RetryableError, TerminalError
+from mesh.halts import HALT, Halts
 from mesh.lifetime import background
 from mesh.process import Process, opened
 from mesh.projection import Projection, following
@@ -37,9 +38,11 @@ async def run(settings: Settings) -> None:
     async with opened(settings, "policy") as process:
         systems = await process.connect_packs()
         bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
-        stages = Stages()
-        controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), AUTONOMY))
+        stages, halts = Stages(), Halts()
+        reading = controlling(process.bus, settings.root_key(), AUTONOMY, HALT)
+        controls = await process.exit.enter_async_context(reading)
         controls.on_change(AUTONOMY, stages.replace)
+        controls.on_change(HALT, halts.replace)
         decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy)
         ledger = Ledger(process.bus, process.journal)
         await process.exit.enter_async_context(background(ledger.run(), "ledger"))
@@ -59,7 +62,7 @@ async def run(settings: Settings) -> None:
             controls, process.committer, stages, bundles, book, process.packs, process.identity, process.trust
         )
         publishing = Publishing(process.bus, bundles, process.packs, process.trust)
-        stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools)
+        stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools, halts)
         upkeep: dict[str, Callable[[], Awaitable[object]]] = {
             "approval-expiry": words.expire,
             "autonomy-breaches": staging.lower_on_breach,

@@ -11,12 +11,13 @@ import msgspec
 import structlog
 
 from agents.executor.doubts import Doubts
-from agents.executor.protocol import UNDO, Dispatch, Recover
+from agents.executor.protocol import NOTIFY, UNDO, Dispatch, Recover
 from agents.executor.task import Task
 from mesh import faultpoints, metrics, plans, subjects
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import ConflictError, NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.halts import HaltedError, Halts
 from mesh.journal import Journal, Write
 from mesh.outbox import Outbox
 from mesh.records import NULL, Effect, Json, Result, ResultStatus
@@ -32,8 +33,9 @@ _EFFECTS = metrics.Bound(metrics.EFFECTS)
 class Dispatcher:
     """Dispatches and recovers effects for one executor process."""
 
-    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str) -> None:
+    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str, halts: Halts) -> None:
         self._journal = journal
+        self._halts = halts
         self._checkpoint = checkpoint
         self._outbox = Outbox(checkpoint)
         self._executor = executor
@@ -65,6 +67,7 @@ class Dispatcher:
     async def dispatch(self, task: Task, move: Dispatch, toolbox: Toolbox) -> None:
         """Commit the effect, make the call, and leave its result with the task to be committed with what follows."""
         tool = toolbox.find(move.call.tool)
+        self._halts.require(task.plan.header.domain, tools=(tool.name,), agents=self._agents(task))
         try:
             toolbox.check(tool)
         except NotSentError as error:
@@ -86,9 +89,11 @@ class Dispatcher:
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
             self._noted.add(move.key)
-        await faultpoints.reach("executor.before_call")
-        if move.token.endswith(UNDO):
-            await faultpoints.reach("executor.before_undo")
+        await _reach("before", move.token)
+        await self._call(task, move, effect, seq, tool, toolbox)
+
+    async def _call(self, task: Task, move: Dispatch, effect: Effect, seq: int, tool: Tool, toolbox: Toolbox) -> None:
+        domain, agents = task.plan.header.domain, self._agents(task)
         started = time.perf_counter()
         try:
             output = await toolbox.call(
@@ -98,26 +103,41 @@ class Dispatcher:
                 epoch=move.epoch,
                 call_by=effect.call_by.timestamp(),
                 trace=effect.header.traceparent,
+                gate=lambda: self._halts.gate(domain, tools=(tool.name,), agents=agents),
             )
         except ToolRefusedError as error:
-            await self._keep(
-                task,
-                effect,
-                _result(task, effect, ResultStatus.FAILED, code=error.code, error=str(error), ms=_ms(started)),
-            )
+            failed = _result(task, effect, ResultStatus.FAILED, code=error.code, error=str(error), ms=_ms(started))
+            await self._keep(task, effect, failed)
         except NotSentError as error:
             await self._withdraw(task, effect, seq)
+            if isinstance(error, HaltedError):
+                self._halts.require(domain, tools=(tool.name,), agents=agents)
             delay = toolbox.wait_s(tool)
             raise RetryableError(f"{tool.name} for {task.id} was not sent: {error}", delay_s=delay) from error
         except UncertainError as error:
             self._doubt(task, effect, tool, error, toolbox.wait_s(tool))
         else:
-            await faultpoints.reach("executor.after_call")
-            if move.token.endswith(UNDO):
-                await faultpoints.reach("executor.after_undo")
-            await self._keep(
-                task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=_ms(started))
-            )
+            await _reach("after", move.token)
+            await self._succeed(task, effect, tool, output, ms=_ms(started))
+
+    async def _succeed(
+        self, task: Task, effect: Effect, tool: Tool, output: Json, *, ms: float = 0.0, recovered: str = ""
+    ) -> None:
+        """Keep a success, without what is to be hidden. One that lacks its receipt is none before more is known."""
+        missing = task.duties.missing(effect.step, output)
+        if not missing:
+            output = task.duties.redacted(effect.step, output)
+            result = _result(task, effect, ResultStatus.SUCCEEDED, output=output, ms=ms, recovered=recovered)
+            await self._keep(task, effect, result)
+            return
+        why = f"the answer of {tool.name} lacks the receipt at {', '.join(missing)}"
+        first = tool.recovery is Recovery.IDEMPOTENT and effect.epoch == 1
+        if not recovered and (first or tool.recovery is Recovery.VERIFIABLE):
+            self._doubt(task, effect, tool, UncertainError(why), None)
+        await self._ask_person(task, effect, why)
+
+    def _agents(self, task: Task) -> tuple[str, str]:
+        return (task.plan.header.writer, self._executor)
 
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""
@@ -145,9 +165,7 @@ class Dispatcher:
                 await self.dispatch(task, again, toolbox)
             else:
                 _count(tool, "verified_done")
-                await self._keep(
-                    task, effect, _result(task, effect, ResultStatus.SUCCEEDED, output=answer, recovered="verified")
-                )
+                await self._succeed(task, effect, tool, answer, recovered="verified")
         else:
             self._wait_settled(effect, tool)
             await self._ask_person(task, effect, "no answer to the call came, or it was lost with its executor")
@@ -262,6 +280,15 @@ def _result(
         duration_ms=ms,
         recovered=recovered,
     )
+
+
+async def _reach(when: str, token: str) -> None:
+    """The fault points around a call."""
+    await faultpoints.reach(f"executor.{when}_call")
+    if token.endswith(UNDO):
+        await faultpoints.reach(f"executor.{when}_undo")
+    if NOTIFY in token:
+        await faultpoints.reach(f"executor.{when}_notice")
 
 
 def _count(tool: Tool, how: str) -> None:

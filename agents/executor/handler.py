@@ -9,14 +9,16 @@ import structlog
 
 from agents.executor import permit as permits
 from agents.executor.dispatch import Dispatcher
+from agents.executor.duties import duties
 from agents.executor.person import settle_by_person
-from agents.executor.protocol import AskPerson, Dispatch, Finish, Recover, next_move
+from agents.executor.protocol import NOTIFY, AskPerson, Dispatch, Finish, Recover, next_move
 from agents.executor.task import Task
 from mesh import faultpoints, metrics, subjects
 from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
 from mesh.errors import RetryableError, TerminalError, ToolRefusedError
+from mesh.halts import Halts
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.quarantine import Reason, set_aside
@@ -41,12 +43,15 @@ class Executor:
         trust: TrustDirectory,
         activations: Activations,
         toolboxes: Mapping[str, Toolbox],
+        halts: Halts,
+        notices: Toolbox,
     ) -> None:
         self._journal = journal
         self._trust = trust
         self._activations = activations
         self._toolboxes = toolboxes
-        self._dispatcher = Dispatcher(journal, checkpoint, name)
+        self._notices = notices
+        self._dispatcher = Dispatcher(journal, checkpoint, name, halts)
         self._acting: set[str] = set()
 
     async def act(self, work: Work) -> Outputs:
@@ -79,6 +84,7 @@ class Executor:
             if _used_before(task):
                 raise permits.PermitRefusedError("used", "the permit was used before: another decision led to effects")
             task.permit = await self._permit(task)
+            task.duties = duties(task.plan, task.decision, task.permit.obligations)
         except permits.PermitRefusedError as error:
             return await self._refuse(work, task, error)
         if task.outcome is not None:
@@ -121,7 +127,9 @@ class Executor:
     async def _step(self, task: Task, toolbox: Toolbox) -> bool:
         """Do the one thing to do now; whether there may be more."""
         self._dispatcher.close_failures(task)
-        move = next_move(task.plan, task.actions())
+        move = next_move(task.plan, task.actions(), task.duties.notices)
+        if isinstance(move, Dispatch | Recover) and NOTIFY in move.token:
+            toolbox = self._notices
         match move:
             case Dispatch():
                 await self._dispatcher.dispatch(task, move, toolbox)
@@ -141,6 +149,10 @@ class Executor:
             reason = move.reason
             if move.left:
                 reason += f"; not compensated: {', '.join(move.left)}"
+        if move.unmet:
+            metrics.NOTICES_UNMET.labels(domain=task.plan.header.domain).inc(len(move.unmet))
+            log.error("notices_unmet", task_id=task.id, unmet=move.unmet)
+            reason = "; ".join(filter(None, (reason, f"obligation not met: {', '.join(move.unmet)}")))
         ending = outcome(task.header("outcome"), status, task.items, reason=reason)
         await self._dispatcher.commit(task, Write(ending))
         await faultpoints.reach("executor.after_outcome")

@@ -5,7 +5,7 @@ The rule: anything but a valid permit is a refusal with its reason, on record.
 
 from datetime import datetime
 
-from mesh import plans
+from mesh import obligations, plans
 from mesh.activation import Activations
 from mesh.errors import SignatureError, WorkmeshError
 from mesh.records import Decision, Permit, Plan, Verdict
@@ -45,11 +45,22 @@ async def check(
         raise PermitRefusedError("plan", f"the permit is for plan {permit.plan_digest}, not {plan.digest}")
     if permit.steps != tuple(step.id for step in plan.steps):
         raise PermitRefusedError("plan", "the permit's steps are not the plan's")
+    _check_obligations(permit)
     if not used and now >= permit.expires_at:
         raise PermitRefusedError("expired", f"the permit expired at {permit.expires_at.isoformat()}")
     if not used and not await activations.accepts(permit.domain, permit.bundle):
         raise PermitRefusedError("bundle", f"the policy bundle {permit.bundle} is no longer accepted")
     return permit
+
+
+def _check_obligations(permit: Permit) -> None:
+    for obligation in permit.obligations:
+        try:
+            obligations.check(obligation)
+        except obligations.ObligationError as error:
+            raise PermitRefusedError("obligation", f"the permit obliges to what cannot be done: {error}") from error
+        if obligation.step not in ("", *permit.steps):
+            raise PermitRefusedError("obligation", f"the permit has an obligation on {obligation.step}, no step of it")
 
 
 def _require(trust: TrustDirectory, keyid: str) -> None:

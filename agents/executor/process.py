@@ -8,6 +8,8 @@ import secrets
 from agents.executor.handler import Executor
 from mesh.activation import Activations
 from mesh.errors import SettingsError
+from mesh.halts import following_halts
+from mesh.notices import noticing
 from mesh.process import Process, opened
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
@@ -31,6 +33,8 @@ async def run(settings: Settings) -> None:
             process.trust,
             Activations(process.bus, process.trust),
             toolboxes,
+            await process.exit.enter_async_context(following_halts(process.bus, settings.root_key())),
+            await process.exit.enter_async_context(noticing(settings)),
         )
         await process.run_stage(executor.act)
 

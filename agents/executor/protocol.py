@@ -11,6 +11,7 @@ from mesh.journal import Stored
 from mesh.records import Call, Effect, Plan, Result, ResultStatus, Step
 
 UNDO = "~undo"
+NOTIFY = "~notify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,17 @@ class Action:
     def ended(self, status: ResultStatus) -> bool:
         """Whether the action has this result."""
         return self.result is not None and self.result.status is status
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Somebody (``who``) is to be told once ``step`` has succeeded."""
+
+    token: str
+    step: str
+    call: Call
+    key: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +80,16 @@ class AskPerson:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing more is to be done. ``failed`` names the step that failed for good, ``undone`` what was compensated."""
+    """Nothing more is to be done. ``failed`` names the step that failed for good, ``undone`` what was compensated.
+
+    ``unmet`` are the notices that failed for good, in words.
+    """
 
     failed: str = ""
     reason: str = ""
     undone: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 Move = Dispatch | Recover | AskPerson | Finish
@@ -81,7 +97,7 @@ Move = Dispatch | Recover | AskPerson | Finish
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """All actions of a task, by token (``step`` or ``step~undo``)."""
+    """All actions of a task, by token (``step``, ``step~undo``, ``step~notify``)."""
 
     by_token: Mapping[str, Action] = field(default_factory=dict)
 
@@ -119,8 +135,28 @@ def _without_void(action: Action) -> Action:
     return replace(action, result=None) if settled or result.epoch < effect.epoch else action
 
 
-def next_move(plan: Plan, actions: Actions) -> Move:
-    """The one thing to do now."""
+def next_move(plan: Plan, actions: Actions, notices: Iterable[Notice] = ()) -> Move:
+    """The one thing to do now.
+
+    Notices come when the steps leave nothing to do: neither the work nor its undoing waits for whoever is told.
+    """
+    move = _next_of_steps(plan, actions)
+    if isinstance(move, Dispatch | Recover):
+        return move
+    unmet: list[str] = []
+    for notice in notices:
+        if not actions.get(notice.step).ended(ResultStatus.SUCCEEDED):
+            continue
+        action = actions.get(notice.token)
+        if action.ended(ResultStatus.FAILED):
+            assert action.result is not None
+            unmet.append(f"{notice.who} was not told of step {notice.step}: {action.result.error}")
+        elif not action.ended(ResultStatus.SUCCEEDED):
+            return _act(notice.token, notice.call, notice.key, action)
+    return replace(move, unmet=tuple(unmet)) if isinstance(move, Finish) else move
+
+
+def _next_of_steps(plan: Plan, actions: Actions) -> Move:
     dead: set[str] = set()
     for step in plan.steps:
         action = actions.get(step.id)

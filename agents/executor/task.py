@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from agents.executor.duties import Duties
 from agents.executor.protocol import Actions, actions_of
 from mesh import subjects, tracing
 from mesh.clock import now
@@ -28,6 +29,7 @@ class Task:
     """One task under one permit."""
 
     permit: Permit
+    duties: Duties
 
     def __init__(self, items: Sequence[Stored], decision: Stored, writer: str) -> None:
         """``decision`` is what the task is carried out under; raises ``TerminalError`` when the journal lacks the plan.

@@ -21,7 +21,7 @@ TIERS = """
 @id("small") permit (principal, action, resource == Tool::"till.pay") when { context.amount <= 100 };
 @id("large") @approval("boss") @escalate_after("PT30M") @escalate_to("owner") @obligation("notify:owner")
 permit (principal, action == Action::"propose", resource == Tool::"till.pay") when { context.amount > 100 };
-@id("large-approved") @obligation("print:slip")
+@id("large-approved") @obligation("notify:the clerk")
 permit (principal, action == Action::"execute", resource == Tool::"till.pay")
 when { context.amount > 100 && context.approvals.contains("boss") };
 @id("cap") @reason("above the limit") forbid (principal, action, resource) when { context.amount > 1000 };
@@ -94,7 +94,7 @@ def test_a_forbid_on_execute_alone_is_not_passed_over() -> None:
 
 
 def test_an_obligation_on_execute_alone_is_not_passed_over() -> None:
-    text = PAY + '@id("slip") @obligation("print:slip") permit (principal, action == Action::"execute", resource);'
+    text = PAY + '@id("slip") @obligation("notify:the clerk") permit (principal, action == Action::"execute", resource);'
     assert judge(make_bundle(text), make_question(), NOBODY).obligations == (Obligation(name="print", value="slip"),)
 
 

@@ -43,7 +43,7 @@ def policies(draw: st.DrawFn, effect: str, name: str) -> str:
     if effect == "permit" and action == 'action == Action::"propose"' and draw(st.booleans()):
         notes += ' @approval("boss")'
     if effect == "permit" and draw(st.booleans()):
-        notes += f' @obligation("note:{name}")'
+        notes += f' @obligation("notify:{name}")'
     return f"{notes} {effect} (principal, {action}, {resource}) when {{ {condition} }};"
 
 

@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agents.executor.protocol import UNDO, actions_of
+from agents.executor.protocol import NOTIFY, UNDO, actions_of
 from mesh import subjects
 from mesh.canonical import effect_key
 from mesh.journal import Write, message_of
@@ -26,7 +26,9 @@ from tests.agents.executor.simulated_task import BUNDLE, FLAWS, PERMIT_S, TASK, 
 from tests.agents.executor.virtual_time import CLOCK
 
 TOOL = st.sampled_from(sorted(TOOLS))
-STEPS = st.builds(StepSketch, tool=TOOL, undo=st.just("") | TOOL, optional=st.booleans(), needs=st.booleans())
+STEPS = st.builds(
+    StepSketch, tool=TOOL, undo=st.just("") | TOOL, optional=st.booleans(), needs=st.booleans(), notify=st.booleans()
+)
 FLAW = st.integers(0, 9).flatmap(lambda n: st.sampled_from(sorted(FLAWS)) if n == 9 else st.just(""))
 # What may happen next, and how often beside the others; what of it is trouble, by a name that turns it on.
 WEIGHTS = {
@@ -76,6 +78,7 @@ class EffectMachine(RuleBasedStateMachine):
         self.store, self.target = Store(), Target()
         self.outside = Outside(self.store, self.target, tasks.trust(), Bundles({BUNDLE}))
         self.plan = tasks.plan(sketches)
+        self.notified = [step.id for step, sketch in zip(self.plan.steps, sketches, strict=True) if sketch.notify]
         self.write(tasks.context())
         self.write(self.plan)
         self.decide(Phase.PROPOSE, flaw)
@@ -195,6 +198,8 @@ class EffectMachine(RuleBasedStateMachine):
             self.faults.append(f"{key} took effect twice")
         if self.outcome() is not None:
             self.faults.append(f"{key} took effect after its task had ended")
+        if key.endswith(NOTIFY) and not self.target.applied.get(key.removesuffix(NOTIFY)):
+            self.faults.append(f"{key} tells of what did not happen")
         if key.endswith(UNDO) and not self.target.applied.get(key.removesuffix(UNDO)):
             self.faults.append(f"{key} undoes nothing")
 
@@ -222,12 +227,16 @@ class EffectMachine(RuleBasedStateMachine):
             case OutcomeStatus.COMPENSATED:
                 right = done == undone
             case OutcomeStatus.FAILED:
-                left = ending.reason.partition("not compensated: ")[2]
+                left = ending.reason.partition("not compensated: ")[2].partition("; obligation not met")[0]
                 right = undone <= done and done - undone == set(filter(None, left.split(", ")))
             case _:
                 right = ending.status in NOTHING_DONE and not done
         if not right:
             self.faults.append(f"{ending.status} ({ending.reason}), but done {done}, undone {undone}")
+        for name in done & set(self.notified):
+            key = effect_key(TASK, name + NOTIFY)
+            if not count[key] and not (key in self.target.refused and f"not told of step {name}" in ending.reason):
+                self.faults.append(f"{ending.status} ({ending.reason}), but nobody was told of {name}")
 
     def teardown(self) -> None:
         """With no more trouble everything comes to rest, and the task to its end."""
@@ -295,7 +304,7 @@ class EffectMachine(RuleBasedStateMachine):
         return True
 
     def decide(self, phase: Phase, flaw: str) -> None:
-        item = self.write(tasks.decision(self.plan, phase, flaw), deliver=True)
+        item = self.write(tasks.decision(self.plan, phase, flaw, self.notified), deliver=True)
         if not flaw:
             self.genuine.add(item.seq)
 
@@ -341,10 +350,14 @@ ANY = Focus()
 
 def wander(seed: int, focus: Focus = ANY) -> None:
     """One life of the machine, drawn by chance: several times as fast as hypothesis draws, and cannot be shrunk."""
-    chance, machine = Random(seed), EffectMachine()
+    chance, telling, machine = Random(seed), Random(-1 - seed), EffectMachine()
     sketches = [
         StepSketch(
-            chance.choice(focus.tools), chance.choice(("", *focus.tools)), chance.random() < 0.3, chance.random() < 0.5
+            chance.choice(focus.tools),
+            chance.choice(("", *focus.tools)),
+            chance.random() < 0.3,
+            chance.random() < 0.5,
+            telling.random() < 0.3,
         )
         for _ in range(chance.randint(1, 3))
     ]

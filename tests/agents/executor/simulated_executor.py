@@ -11,9 +11,11 @@ from typing import Any, cast
 
 from agents.executor.handler import Executor
 from mesh import checkpoint as checkpoints
+from mesh import notices
 from mesh.activation import Activations
 from mesh.checkpoint import Checkpoint
 from mesh.errors import ConflictError, RetryableError, TerminalError
+from mesh.halts import Halts
 from mesh.journal import Message, Write, message_of
 from mesh.outbox import replay_outbox
 from mesh.pump import Delivery
@@ -22,7 +24,7 @@ from mesh.runtime import Work
 from mesh.toolbox import Toolbox
 from mesh.trust import TrustDirectory
 from tests.agents.executor.simulated_journal import Link, SimulatedJournal, Store
-from tests.agents.executor.simulated_target import TOOLS, Line, Target, tools
+from tests.agents.executor.simulated_target import TOOLS, Line, Target, notice_tools, tools
 from tests.agents.executor.virtual_time import CLOCK, Loop
 
 DOMAIN = "till"
@@ -121,6 +123,8 @@ class Process:
             self.outside.trust,
             self.outside.bundles,
             {DOMAIN: Toolbox(tools(), dict.fromkeys(TOOLS, line))},
+            Halts(),
+            Toolbox(notice_tools(), {notices.TOOL: line}),
         )
         self._one_at_a_time = asyncio.Lock()
         self._startup = self._loop.create_task(self._supervised(replay_outbox(local, self._link)))

@@ -5,11 +5,12 @@ It has one tool for each kind of recovery, once with a target that refuses calls
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from mesh import notices
 from mesh.errors import NotSentError, ToolRefusedError, UncertainError
 from mesh.tools import Recovery, Tool, ToolCall
 from tests.agents.executor.simulated_journal import LOST, Point
@@ -22,6 +23,8 @@ TOOLS: Mapping[str, tuple[Recovery, bool]] = {
     for recovery in Recovery
     for strict in (True, False)
 }
+# What the runtime calls by itself, and no plan does.
+_ALL = {**TOOLS, notices.TOOL: (Recovery.IDEMPOTENT, False)}
 
 
 class NoArgs(msgspec.Struct, frozen=True):
@@ -53,7 +56,7 @@ class Sent:
     @property
     def recovery(self) -> Recovery:
         """What its tool declares."""
-        return TOOLS[self.tool][0]
+        return _ALL[self.tool][0]
 
     @property
     def may_arrive(self) -> bool:
@@ -82,7 +85,7 @@ class Target:
         if not sent.may_arrive:
             return
         sent.is_gone = True
-        recovery, strict = TOOLS[sent.tool]
+        recovery, strict = _ALL[sent.tool]
         if strict and CLOCK.seconds >= sent.call_by:
             sent.answer = NotSentError("it came too late")
         elif recovery is Recovery.IDEMPOTENT and sent.key in self.applied:
@@ -138,6 +141,11 @@ class Line:
 def tools() -> dict[str, Tool]:
     """All tools, each with its own breaker."""
     return {name: _tool(name, recovery) for name, (recovery, _) in TOOLS.items()}
+
+
+def notice_tools() -> dict[str, Tool]:
+    """The tool that tells people."""
+    return {notices.TOOL: replace(_tool(notices.TOOL, Recovery.IDEMPOTENT), args=notices.NoticeArgs)}
 
 
 def _tool(name: str, recovery: Recovery) -> Tool:

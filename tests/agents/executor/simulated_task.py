@@ -21,6 +21,7 @@ from mesh.records import (
     Decision,
     Event,
     Header,
+    Obligation,
     Permit,
     Phase,
     Plan,
@@ -47,17 +48,22 @@ FLAWS: dict[str, dict[str, Any]] = {
     "bundle": {"bundle": "sha256:old"},
     "expired": {},
     "signer": {},
+    "obligation": {"obligations": (Obligation(name="sing", value="a song"),)},
 }
 
 
 @dataclass(frozen=True)
 class StepSketch:
-    """A step in few words: its tool, the tool that undoes it, whether it may fail, whether it needs the one before."""
+    """A step in few words: its tool, the tool that undoes it, whether it may fail, whether it needs the one before.
+
+    Of one with ``notify`` somebody must be told.
+    """
 
     tool: str
     undo: str
     optional: bool
     needs: bool
+    notify: bool = False
 
 
 @cache
@@ -110,8 +116,8 @@ def plan(sketches: Sequence[StepSketch]) -> Plan:
     return Plan(header=header(), playbook="p", playbook_digest="", digest=digest, steps=tuple(steps))
 
 
-def decision(of: Plan, phase: Phase, flaw: str = "") -> Decision:
-    """The decision that lets the plan pass; or one that only looks so."""
+def decision(of: Plan, phase: Phase, flaw: str = "", notified: Sequence[str] = ()) -> Decision:
+    """The decision that lets the plan pass; or one that only looks so. Somebody is told of ``notified`` steps."""
     life = timedelta(seconds=-1 if flaw == "expired" else PERMIT_S)
     permit = Permit(
         id="permit",
@@ -124,6 +130,7 @@ def decision(of: Plan, phase: Phase, flaw: str = "") -> Decision:
         approved_by=(),
         issued_at=CLOCK.now(),
         expires_at=CLOCK.now() + life,
+        obligations=tuple(Obligation(name="notify", value="ann", step=step) for step in notified),
     )
     permit = msgspec.structs.replace(permit, **FLAWS.get(flaw, {}))
     return Decision(

@@ -23,6 +23,7 @@ from mesh.canonical import effect_key, task_id
 from mesh.checkpoint import checkpoint
 from mesh.clock import now
 from mesh.errors import NotSentError, RetryableError
+from mesh.halts import Halts
 from mesh.journal import Committer, Journal, Write, committing
 from mesh.plans import plan_digest
 from mesh.pump import Delivery
@@ -132,7 +133,9 @@ async def desk(world: World, name: str, *tools: str, instance: str = "one") -> A
             activations = Activations(bus, trust.directory)
             bundle = (await activations.current("ledger")).digest
             journal = HangingJournal(bus, committer)
-            executor = Executor(instance, journal, local, trust.directory, activations, {"ledger": toolbox})
+            executor = Executor(
+                instance, journal, local, trust.directory, activations, {"ledger": toolbox}, Halts(), toolbox
+            )
             work = await permitted(world, bus, task, tools, bundle)
             yield Desk(executor, till, toolbox, work, journal, task)
 
@@ -240,6 +243,8 @@ async def test_two_executors_on_one_task_call_an_idempotent_tool_under_one_key_a
             one.executor._trust,
             one.executor._activations,
             {"ledger": Toolbox(till.tools(), {})},
+            Halts(),
+            Toolbox(till.tools(), {}),
         )
         said = await asyncio.gather(one.executor.act(one.work), other.act(one.work), return_exceptions=True)
         assert all(isinstance(each, NotYetError) or each == () for each in said)

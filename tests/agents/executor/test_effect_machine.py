@@ -16,6 +16,7 @@ from agents.executor import dispatch, handler
 from agents.executor import permit as permits
 from agents.executor.dispatch import Dispatcher
 from agents.executor.doubts import Doubts
+from agents.executor.duties import Duties
 from agents.executor.protocol import Dispatch
 from mesh.checkpoint import Checkpoint
 from mesh.records import Decision, Permit
@@ -100,6 +101,14 @@ def a_permit_works_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handler, "_used_before", lambda task: False)
 
 
+def nobody_is_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(handler, "duties", lambda plan, decision, obliged: Duties(tuple(obliged)))
+
+
+def obligations_are_passed_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(permits, "_check_obligations", lambda permit: None)
+
+
 VERIFIED = Focus(("lax.verifiable", "strict.verifiable", "lax.idempotent"), ("time", "refusal"))
 
 
@@ -115,6 +124,8 @@ VERIFIED = Focus(("lax.verifiable", "strict.verifiable", "lax.idempotent"), ("ti
         (failures_are_not_closed, VERIFIED),
         (refusals_close_nothing, Focus(troubles=("bundle", "time", "crash"))),
         (permits_are_not_checked, ANY),
+        (nobody_is_told, ANY),
+        (obligations_are_passed_over, ANY),
         (a_permit_works_twice, Focus(troubles=("decision", "crash", "deadline"))),
     ],
 )

@@ -10,7 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.executor.protocol import UNDO, AskPerson, Dispatch, Finish, Recover, actions_of, next_move
+from agents.executor.protocol import (
+    NOTIFY,
+    UNDO,
+    AskPerson,
+    Dispatch,
+    Finish,
+    Notice,
+    Recover,
+    actions_of,
+    next_move,
+)
 from mesh.records import Plan, ResultStatus
 from tests.agents.executor.histories import History, plan, step
 
@@ -41,9 +51,12 @@ class Call:
 class Executors(RuleBasedStateMachine):
     """One task, any number of executors, and a target that counts."""
 
-    @initialize(of=plans())
-    def begin(self, of: Plan) -> None:
+    @initialize(of=plans(), told=st.sets(st.sampled_from("abcd")))
+    def begin(self, of: Plan, told: set[str]) -> None:
         self.plan = of
+        self.notices = [
+            Notice(s.id + NOTIFY, s.id, s.call, s.effect_key + NOTIFY, "ann") for s in of.steps if s.id in told
+        ]
         self.history = History()
         self.calls: list[Call] = []
         self.applied: dict[str, int] = {}
@@ -51,7 +64,7 @@ class Executors(RuleBasedStateMachine):
         self.finished: Finish | None = None
 
     def move(self) -> Dispatch | Recover | AskPerson | Finish:
-        return next_move(self.plan, actions_of(self.history.items))
+        return next_move(self.plan, actions_of(self.history.items), self.notices)
 
     def last(self, token: str) -> Call:
         return next(call for call in reversed(self.calls) if call.token == token)
@@ -73,6 +86,10 @@ class Executors(RuleBasedStateMachine):
         if isinstance(move, Dispatch):
             if move.token.endswith(UNDO):
                 assert self.applied.get(move.token.removesuffix(UNDO)) == 1
+            if move.token.endswith(NOTIFY):
+                assert self.applied.get(move.token.removesuffix(NOTIFY)) == 1
+                steps_wait = next_move(self.plan, actions_of(self.history.items))
+                assert not isinstance(steps_wait, Dispatch | Recover), "work waits for a notice"
             self.dispatch(move.token, move.epoch)
         elif isinstance(move, Finish):
             self.finished = move
@@ -93,7 +110,7 @@ class Executors(RuleBasedStateMachine):
         """Its executor tells, or another one finds out as the tool declares."""
         call = self.last(self.move().token)  # type: ignore[union-attr]
         call.gone = True
-        if what == "asked":
+        if what == "asked" and not call.token.endswith(NOTIFY):  # a notice is idempotent: nobody is asked of it
             self.history.result(call.token, DOUBT, call.epoch)
         elif call.arrived:
             self.history.result(call.token, DONE, call.epoch)
@@ -138,7 +155,7 @@ class Executors(RuleBasedStateMachine):
         """From wherever it stands, a task that meets no more trouble comes to its end, and to one of the two."""
         if not hasattr(self, "plan"):
             return
-        for _ in range(6 * len(self.plan.steps) + 6):
+        for _ in range(9 * len(self.plan.steps) + 9):
             if self.finished is not None:
                 break
             self.an_executor_makes_the_next_move()
@@ -152,7 +169,11 @@ class Executors(RuleBasedStateMachine):
 
     def check_end(self, end: Finish) -> None:
         """Everything that took effect stands, was undone, or is named."""
-        steps = {token for token in self.applied if not token.endswith(UNDO)}
+        steps = {token for token in self.applied if not token.endswith((UNDO, NOTIFY))}
+        told = {token.removesuffix(NOTIFY) for token in self.applied if token.endswith(NOTIFY)}
+        unmet = {text.partition("of step ")[2].partition(":")[0] for text in end.unmet}
+        assert told | unmet == steps & {notice.step for notice in self.notices}
+        assert not told & unmet
         if end.failed:
             assert steps == {*end.undone, *end.left}
             assert set(end.undone) == set(self.undone)

@@ -63,11 +63,11 @@ class PolicyStage:
         sheets = await read_sheets(pack, self._systems[head.domain], context.record, plan)
         bundle = await self._bundles.current(head.domain)
         said = weigh(bundle, context.record, plan, sheets, frozenset())
-        again = partial(weigh, context=context.record, plan=plan, sheets=sheets, approvals=frozenset())
-        await self._shadow.compare(head.domain, head.task_id, said, again)
         decision = decide(
             header, Phase.PROPOSE, plan, bundle, sheets, said, signer=self._signer, settings=self._settings
         )
+        again = partial(weigh, context=context.record, plan=plan, sheets=sheets, approvals=frozenset())
+        await self._shadow.compare(decision, again)
         log.debug("plan_decided", task_id=head.task_id, verdict=said.verdict, reason=said.reason)
         if said.verdict is Verdict.DENY:
             return (Write(decision), Write(outcome(header, OutcomeStatus.DENIED, items, reason=said.reason)))

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 import tests.ledger_pack.pack as ledger
-from mesh import service, subjects
+from mesh import quarantine, service, subjects
 from mesh.activation import (
     ActivateAnswer,
     ActivateRequest,
@@ -35,6 +35,7 @@ from mesh.pack import load_packs
 from mesh.records import Decision
 from mesh.service import ServiceError
 from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, sign
+from mesh.trust import revoke
 from policy_service.bootstrap import publish_bundles
 from policy_service.bundle import BundleContents
 from tests.ledger_pack.running import installed, until
@@ -366,6 +367,40 @@ async def test_a_permit_under_the_bundle_that_was_rolled_back_is_refused(tmp_pat
         assert (ending.status, again.status) == ("refused", "completed")
         assert "bundle" in ending.reason
         assert world.applied(permitted[-1]) == []
+
+
+async def test_the_bundle_of_a_revoked_admin_decides_nothing_until_another_one_signs(tmp_path: Path) -> None:
+    petra, paul = [Identity.create(tmp_path / f"{name}.nk", name) for name in ("petra", "paul")]
+    async with world_in(tmp_path, "perception", "planner", "policy", "executor") as world:
+        with installed():
+            await world.site.bootstrap(world.url, {petra: ("policy_admin",), paul: ("policy_admin",)})
+        office = Office(world, petra, tmp_path / "bundles")
+        digest = await office.publish("hers", ("context.amount <= 10000 }", "context.amount <= 9999 }"))
+        await office.run("activate", "ledger", digest)
+        async with world.connected("admin") as bus:
+            await revoke(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), world.site.admin, "petra")
+
+        async def is_refused() -> bool:
+            await world.publish(f"refused-{now().timestamp()}")
+            items = await quarantine.waiting(world.bus)
+            return any("of petra was revoked" in item.detail for item in items if item.stage == "policy")
+
+        await until(is_refused)
+        with installed():
+            await world.site.bootstrap(
+                world.url
+            )  # the pack's own bundle may be looser: it does not come back by itself
+        assert (await office.stands()).activation.digest == digest
+        assert "was revoked" in await office.run("activate", "ledger", digest, code=1)
+        (listed,) = [item for item in await office.json("list", "ledger") if item["digest"] == digest]
+        assert (listed["state"], listed["activated_by"]) == ("active", "petra (revoked)")
+
+        await office.run("publish", str(office.folder / "hers"), "--domain", "ledger", key=paul.path)
+        await office.run("activate", "ledger", digest, key=paul.path)
+
+        assert (await office.stands()).activation.by == "paul"
+        await asyncio.sleep(1)  # every process has it within a second: what is promised is the time
+        assert await office.decided_under("decided") == digest
 
 
 async def test_what_is_not_a_digest_on_the_shelf_is_refused(office: Office) -> None:

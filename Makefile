@@ -21,6 +21,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_files.py
+	$(BIN)/workmesh policy check retail --strict
 	$(BIN)/workmesh policy test retail --require-coverage
 
 test: install

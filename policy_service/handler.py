@@ -12,7 +12,7 @@ from mesh.halts import Halts
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.plans import plans_of
-from mesh.records import Approval, Context, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
+from mesh.records import Approval, Context, Decision, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.runtime import Outputs, Work
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory
@@ -69,11 +69,14 @@ class PolicyStage:
             return (Write(outcome(header, OutcomeStatus.REFUSED, items, reason=plan.refusal)),)
         agent = agent_of(plan) if plan.revision == 0 else await self._agent_of_correction(plan)
         matter = await self._decider.matter(context, plan, agent, header.at)
-        await self._shadow.compare(head.domain, head.task_id, partial(_plainly, matter))
-        if not (takes := _takes(matter)):
-            return self._draft(matter, header, items, ()).writes
-        await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
-        return ()
+        if takes := _takes(matter):
+            draft = await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
+        else:
+            draft = self._draft(matter, header, items, ())
+        decision = draft.writes[0].record
+        assert isinstance(decision, Decision)
+        await self._shadow.compare(decision, partial(_again, matter, decision))
+        return () if takes else draft.writes
 
     def _draft(self, matter: Matter, header: Header, items: list[Stored], uses: tuple[LimitUse, ...]) -> Draft:
         said = matter.weigh(frozenset(), uses)
@@ -113,9 +116,9 @@ class PolicyStage:
         raise TerminalError(f"there is no {subject}: a plan of no event")
 
 
-def _plainly(matter: Matter, bundle: Bundle | None = None) -> Assessment:
-    """What a bundle says of it, the one in force by default; what was taken of limits over time is left aside."""
-    return (replace(matter, bundle=bundle) if bundle else matter).weigh(frozenset())
+def _again(matter: Matter, decision: Decision, bundle: Bundle) -> Assessment:
+    """What another bundle says of it, with what the decision took of limits over time."""
+    return replace(matter, bundle=bundle).weigh(frozenset(), decision.limits)
 
 
 def _takes(matter: Matter) -> tuple[Take, ...]:

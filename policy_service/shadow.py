@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from mesh import metrics
+from mesh.records import Decision
 from policy_service.bundle import Bundle
 from policy_service.engine import Assessment
 from policy_service.live import LiveBundles
@@ -27,32 +28,29 @@ class Shadow:
         self._unusable = ""
         self._look_again = 0.0
 
-    async def compare(self, domain: str, task_id: str, under: Callable[[Bundle | None], Assessment]) -> None:
-        """Count whether the shadow of the domain, if there is one, says the same of a plan as the bundle in force.
-
-        ``under`` weighs the plan under a bundle, or with ``None`` under the one in force.
-        """
+    async def compare(self, made: Decision, under: Callable[[Bundle], Assessment]) -> None:
+        """Count whether the shadow of the domain, if there is one, says the same as the decision that was made."""
+        domain = made.header.domain
         digest = self._bundles.shadow(domain)
         if not digest:
             return
-        live = under(None)
-        verdict, reason, steps = await self._decide(domain, digest, under)
-        metrics.SHADOW_DECISIONS.labels(domain, live.verdict, verdict).inc()
-        if verdict != live.verdict:
+        verdict, reason, policies = await self._decide(domain, digest, under)
+        metrics.SHADOW_DECISIONS.labels(domain, made.verdict, verdict).inc()
+        if verdict != made.verdict:
             log.info(
                 "shadow_differs",
-                task_id=task_id,
+                task_id=made.header.task_id,
                 domain=domain,
                 bundle=digest,
-                live=str(live.verdict),
+                live=str(made.verdict),
                 shadow=verdict,
-                live_reason=live.reason,
+                live_reason=made.reason,
                 shadow_reason=reason,
-                policies=steps,
+                policies=policies,
             )
 
     async def _decide(
-        self, domain: str, digest: str, under: Callable[[Bundle | None], Assessment]
+        self, domain: str, digest: str, under: Callable[[Bundle], Assessment]
     ) -> tuple[str, str, list[str]]:
         """The verdict, its reason and its policies; the first says ``error`` when there is none."""
         if digest == self._unusable and time.monotonic() < self._look_again:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ async def test_a_change_is_seen_within_a_second_and_at_once_when_asked_afresh(po
         return (await policy.activations.current("retail")).digest == THREE
 
     await eventually(changed, within_s=5)
+
+
+async def test_a_process_never_goes_back_to_an_activation_older_than_one_it_has_seen(policy: Policy) -> None:
+    older = activation(ONE)
+    newer = msgspec.structs.replace(activation(TWO), activated_at=AT + timedelta(seconds=1))
+    await publish(policy.bus, policy.admin, Bundle("a"), older)
+    await publish(policy.bus, policy.admin, Bundle("b"), newer)
+    assert await policy.activations.current("retail") == newer
+    await policy.put(active_key("retail"), bytes(sign(older, ACTIVATION_TYPE, policy.admin)))
+    assert await policy.activations.current("retail", fresh=True) == newer
+    assert not await policy.activations.accepts("retail", ONE)
 
 
 def forged(policy: Policy, how: str) -> bytes:

@@ -21,7 +21,7 @@ TIERS = """
 @id("small") permit (principal, action, resource == Tool::"till.pay") when { context.amount <= 100 };
 @id("large") @approval("boss") @escalate_after("PT30M") @escalate_to("owner") @obligation("notify:owner")
 permit (principal, action == Action::"propose", resource == Tool::"till.pay") when { context.amount > 100 };
-@id("large-approved") @obligation("notify:the clerk")
+@id("large-approved") @obligation("notify:clerk")
 permit (principal, action == Action::"execute", resource == Tool::"till.pay")
 when { context.amount > 100 && context.approvals.contains("boss") };
 @id("cap") @reason("above the limit") forbid (principal, action, resource) when { context.amount > 1000 };
@@ -64,7 +64,10 @@ def test_an_amount_above_the_tier_waits_until_its_role_has_approved() -> None:
     assert judge(bundle, question, frozenset({"clerk"})).verdict is Verdict.NEEDS_APPROVAL
     allowed = judge(bundle, question, BOSS)
     assert (allowed.verdict, allowed.policies) == (Verdict.ALLOW, ("large", "large-approved"))
-    assert allowed.obligations == (Obligation(name="notify", value="owner"), Obligation(name="print", value="slip"))
+    assert allowed.obligations == (
+        Obligation(name="notify", value="owner"),
+        Obligation(name="notify", value="clerk"),
+    )
 
 
 def test_several_roles_must_all_approve() -> None:
@@ -94,8 +97,8 @@ def test_a_forbid_on_execute_alone_is_not_passed_over() -> None:
 
 
 def test_an_obligation_on_execute_alone_is_not_passed_over() -> None:
-    text = PAY + '@id("slip") @obligation("notify:the clerk") permit (principal, action == Action::"execute", resource);'
-    assert judge(make_bundle(text), make_question(), NOBODY).obligations == (Obligation(name="print", value="slip"),)
+    text = PAY + '@id("slip") @obligation("notify:clerk") permit (principal, action == Action::"execute", resource);'
+    assert judge(make_bundle(text), make_question(), NOBODY).obligations == (Obligation(name="notify", value="clerk"),)
 
 
 def test_the_most_basic_reason_comes_first() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 import tests.ledger_pack.pack as ledger
-from mesh import service, subjects
+from mesh import quarantine, service, subjects
 from mesh.activation import (
     ActivateAnswer,
     ActivateRequest,
@@ -31,11 +31,14 @@ from mesh.activation import (
 )
 from mesh.clock import now
 from mesh.identity import Identity
+from mesh.pack import load_packs
 from mesh.records import Decision
 from mesh.service import ServiceError
 from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, sign
+from mesh.trust import revoke
+from policy_service.bootstrap import publish_bundles
 from policy_service.bundle import BundleContents
-from tests.ledger_pack.running import installed
+from tests.ledger_pack.running import installed, until
 from tests.ledger_pack.world import World, world_in
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -318,6 +321,86 @@ async def test_what_a_person_chose_survives_a_start_of_the_site(office: Office) 
     with installed():
         await office.world.site.bootstrap(office.world.url)
     assert (await office.stands()).activation.digest == digest
+
+
+async def test_a_newer_pack_replaces_what_no_person_chose(office: Office, tmp_path: Path) -> None:
+    with installed():
+        packs = load_packs(("ledger",))
+    async with office.world.connected("admin") as bus:
+        other = replace(packs["ledger"], name="other")
+        admin = office.world.site.admin
+        await publish_bundles(bus, admin, {"other": other})
+        first = await standing(bus, "other")
+        newer = replace(other, policies=office.bundle("newer-pack"))
+        await publish_bundles(bus, admin, {"other": newer})
+        second = await standing(bus, "other")
+        await publish_bundles(bus, admin, {"other": newer})
+        assert first is not None and second is not None
+        assert second.activation.digest == BundleContents.read(newer.policies, "other").digest
+        assert second.activation.accepted == (first.activation.digest,)
+        assert second.activation.previous == first.activation.digest
+        assert await standing(bus, "other") == second
+        assert [each.activation for each in await recorded(bus, "other")] == [first.activation, second.activation]
+
+
+async def test_a_permit_under_the_bundle_that_was_rolled_back_is_refused(tmp_path: Path) -> None:
+    petra = Identity.create(tmp_path / "petra.nk", "petra")
+    async with world_in(tmp_path, "perception", "planner", "policy") as world:
+        with installed():
+            await world.site.bootstrap(world.url, {petra: ("policy_admin",)})
+        office = Office(world, petra, tmp_path / "bundles")
+        wrong = await office.publish("wrong")
+        await office.run("activate", "ledger", wrong)
+        permitted: list[str] = []
+
+        async def is_permitted_by_it() -> bool:
+            task = await world.publish(f"permitted-{len(permitted)}")
+            permitted.append(task)
+            decision = (await world.record("decision", task)).record
+            return isinstance(decision, Decision) and decision.bundle == wrong
+
+        await until(is_permitted_by_it)
+        await office.run("rollback", "ledger")
+        async with world.role("executor"):
+            ending = await world.outcome(permitted[-1])
+            again = await world.outcome(await world.publish("afterwards"))
+        assert (ending.status, again.status) == ("refused", "completed")
+        assert "bundle" in ending.reason
+        assert world.applied(permitted[-1]) == []
+
+
+async def test_the_bundle_of_a_revoked_admin_decides_nothing_until_another_one_signs(tmp_path: Path) -> None:
+    petra, paul = [Identity.create(tmp_path / f"{name}.nk", name) for name in ("petra", "paul")]
+    async with world_in(tmp_path, "perception", "planner", "policy", "executor") as world:
+        with installed():
+            await world.site.bootstrap(world.url, {petra: ("policy_admin",), paul: ("policy_admin",)})
+        office = Office(world, petra, tmp_path / "bundles")
+        digest = await office.publish("hers", ("context.amount <= 10000 }", "context.amount <= 9999 }"))
+        await office.run("activate", "ledger", digest)
+        async with world.connected("admin") as bus:
+            await revoke(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), world.site.admin, "petra")
+
+        async def is_refused() -> bool:
+            await world.publish(f"refused-{now().timestamp()}")
+            items = await quarantine.waiting(world.bus)
+            return any("of petra was revoked" in item.detail for item in items if item.stage == "policy")
+
+        await until(is_refused)
+        with installed():
+            await world.site.bootstrap(
+                world.url
+            )  # the pack's own bundle may be looser: it does not come back by itself
+        assert (await office.stands()).activation.digest == digest
+        assert "was revoked" in await office.run("activate", "ledger", digest, code=1)
+        (listed,) = [item for item in await office.json("list", "ledger") if item["digest"] == digest]
+        assert (listed["state"], listed["activated_by"]) == ("active", "petra (revoked)")
+
+        await office.run("publish", str(office.folder / "hers"), "--domain", "ledger", key=paul.path)
+        await office.run("activate", "ledger", digest, key=paul.path)
+
+        assert (await office.stands()).activation.by == "paul"
+        await asyncio.sleep(1)  # every process has it within a second: what is promised is the time
+        assert await office.decided_under("decided") == digest
 
 
 async def test_what_is_not_a_digest_on_the_shelf_is_refused(office: Office) -> None:

@@ -13,7 +13,7 @@ from mesh.activation import bundle_key
 from mesh.clock import now
 from mesh.identity import Identity
 from mesh.ports import free_port
-from mesh.records import Decision, Verdict, Word
+from mesh.records import Causation, Decision, Header, Phase, Verdict, Word
 from policy_service.bundle import Bundle, BundleContents
 from policy_service.engine import Assessment
 from policy_service.live import LiveBundles
@@ -233,26 +233,31 @@ class _Shelf(LiveBundles):
 ALLOWED = Assessment(verdict=Verdict.ALLOW)
 
 
+def made(domain: str) -> Decision:
+    """A decision that allows."""
+    causation = Causation(stream="JOURNAL", subject="task.plan.till.t.-", seq=1)
+    header = Header(task_id="t", domain=domain, causation=causation, writer="policy/1", at=now())
+    return Decision(header=header, phase=Phase.PROPOSE, verdict=Verdict.ALLOW, plan_digest="", bundle="", steps=())
+
+
 async def test_a_shadow_that_cannot_be_had_harms_nothing_and_is_not_asked_for_each_time() -> None:
     shelf = _Shelf(RuntimeError("broken"))
     shadow = Shadow(shelf)
     for _ in range(3):
-        await shadow.compare("till", "t", lambda bundle: ALLOWED)
+        await shadow.compare(made("till"), lambda bundle: ALLOWED)
     assert shelf.asked == 1
 
 
 async def test_a_shadow_that_raises_harms_nothing(retail_bundle: Bundle) -> None:
-    def fail(bundle: Bundle | None) -> Assessment:
-        if bundle is None:
-            return ALLOWED
+    def fail(bundle: Bundle) -> Assessment:
         raise ZeroDivisionError
 
-    await Shadow(_Shelf(None, retail_bundle)).compare("till", "t", fail)
+    await Shadow(_Shelf(None, retail_bundle)).compare(made("till"), fail)
 
 
 async def test_without_a_shadow_nothing_is_decided_twice(retail_bundle: Bundle) -> None:
     shelf = _Shelf(None, retail_bundle)
-    await Shadow(shelf).compare("other", "t", lambda bundle: pytest.fail("decided twice"))
+    await Shadow(shelf).compare(made("other"), lambda bundle: pytest.fail("decided twice"))
     assert shelf.asked == 0
 
 

@@ -68,6 +68,8 @@ class PolicyStage:
         decision = decide(
             header, Phase.PROPOSE, plan, bundle, sheets, said, signer=self._signer, settings=self._settings
         )
+        # Facts and policies took their time: a halt since then holds the decision too.
+        self._halts.require(head.domain, tools=tools, agents=(head.writer, work.writer))
         log.debug("plan_decided", task_id=head.task_id, verdict=said.verdict, reason=said.reason)
         if said.verdict is Verdict.DENY:
             return (Write(decision), Write(outcome(header, OutcomeStatus.DENIED, items, reason=said.reason)))

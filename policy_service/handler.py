@@ -69,6 +69,8 @@ class PolicyStage:
             return (Write(outcome(header, OutcomeStatus.REFUSED, items, reason=plan.refusal)),)
         agent = agent_of(plan) if plan.revision == 0 else await self._agent_of_correction(plan)
         matter = await self._decider.matter(context, plan, agent, header.at)
+        # The facts took their time: a halt since then holds the decision too.
+        self._halts.require(head.domain, tools=called, agents=(head.writer, work.writer))
         if takes := _takes(matter):
             draft = await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
         else:

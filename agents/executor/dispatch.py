@@ -136,8 +136,9 @@ class Dispatcher:
             self._doubt(task, effect, tool, UncertainError(why), None)
         await self._ask_person(task, effect, why)
 
-    def _agents(self, task: Task) -> tuple[str, str]:
-        return (task.plan.header.writer, self._executor)
+    def _agents(self, task: Task) -> tuple[str, ...]:
+        """Who would act here: a halt of any of them holds it."""
+        return (task.plan.header.writer, task.decision.header.writer, self._executor)
 
     async def recover(self, task: Task, move: Recover, toolbox: Toolbox) -> None:
         """Settle an effect whose executor is gone, by what its tool declares; never a blind retry."""

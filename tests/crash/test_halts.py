@@ -79,7 +79,9 @@ async def stored_between(world: World, kind: str, start: datetime, end: datetime
     return found
 
 
-@pytest.mark.parametrize("scope", [{"domain": "ledger"}, {"tool": "ledger.post"}, {"agent": "executor"}, {}])
+@pytest.mark.parametrize(
+    "scope", [{"domain": "ledger"}, {"tool": "ledger.post"}, {"agent": "executor"}, {"agent": "policy"}, {}]
+)
 async def test_a_halt_is_in_force_within_a_second(site: tuple[World, Running], scope: dict[str, str]) -> None:
     world, _ = site
     tasks: list[str] = []

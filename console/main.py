@@ -26,6 +26,7 @@ _OWN = {
     "approvals": "console.approvals:approvals",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
+    "audit": "console.audit.commands:audit",
     "demo": "console.demo.command:demo",
 }
 

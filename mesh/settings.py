@@ -84,6 +84,13 @@ class PolicySettings(_Section, frozen=True):
     approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
 
 
+class AuditSettings(_Section, frozen=True):
+    """The auditor. ``checkpoint_file`` "" is ``<state_dir>/audit/checkpoints``: keep it where the broker is not."""
+
+    checkpoint_s: Seconds = 5.0  # what a record may wait for until a signature covers it
+    checkpoint_file: str = ""
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -107,6 +114,7 @@ class Settings(_Section, frozen=True):
     bus: BusSettings = BusSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

@@ -22,7 +22,7 @@ from mesh.trust import TrustEntry, enroll
 log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
-ROLES = ("perception", "planner", "policy", "executor", "learner", "memory")
+ROLES = ("perception", "planner", "policy", "executor", "learner", "memory", "auditor")
 _USERS = (ADMIN, *ROLES, "operator", "publisher")
 GROUP = "workmesh.bootstrap"
 

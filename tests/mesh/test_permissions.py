@@ -20,6 +20,7 @@ OWN = {
     "executor": ["task.effect.d.t.s", "task.result.d.t.s", "task.outcome.d.t.-", "quarantine.executor.i"],
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
+    "auditor": ["audit.entries.1", "audit.checkpoint.1", "audit.problem.missing.1"],
     "operator": ["event.d.x", "release.planner.i", "quarantine.released.i"],
     "publisher": ["event.d.x"],
     "admin": [],

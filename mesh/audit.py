@@ -6,12 +6,12 @@ leaf. A sequence that the journal does not hold has a line too, so the log has n
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from mesh import subjects
-from mesh.bus import StoredMessage
+from mesh.bus import Bus, StoredMessage
 from mesh.canonical import canonical_json
 from mesh.errors import TerminalError
 from mesh.merkle import leaf_hash
@@ -118,9 +118,14 @@ def task_of(subject: str) -> str:
     return parts[3] if parts[0] == "task" and len(parts) == 5 else ""
 
 
-def is_journal(subject: str) -> bool:
-    """Whether the journal holds this subject."""
-    try:
-        return subjects.stream_of(subject) == subjects.JOURNAL
-    except ValueError:
-        return False
+async def read_lines(bus: Bus) -> AsyncIterator[str]:
+    """The lines that stand in ``AUDIT``, from the first on, until one is not there."""
+    expected, seq = 1, 1
+    while page := await bus.read(subjects.AUDIT, seq, 16, ENTRIES):
+        for message in page:
+            first = int(message.subject.rpartition(".")[2])
+            lines = message.data.decode("utf-8", "replace").splitlines()
+            for line in lines[max(expected - first, 0) :] if first <= expected else []:
+                yield line
+                expected += 1
+        seq = page[-1].seq + 1

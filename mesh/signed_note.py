@@ -21,6 +21,7 @@ _SIGNATURES_MAX = 64
 _NAME = re.compile(r"[^\s+]+")
 _SIGNATURE = re.compile(r"— (?P<name>[^\s+]+) (?P<value>[A-Za-z0-9+/]+={0,2})")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_FORBIDDEN = re.compile("[\\x00-\\x09\\x0b-\\x1f\\ud800-\\udfff]")  # control characters, and what is no UTF-8
 _ROOT_BYTES = 32
 _KEY_ID_BYTES = 4
 
@@ -89,7 +90,7 @@ def open_note(note: str, keys: Iterable[VerifierKey]) -> tuple[str, tuple[Verifi
     text, gap, tail = note.rpartition("\n\n")
     text += "\n"
     lines = tail.removesuffix("\n").split("\n")
-    if not gap or not tail.endswith("\n") or any(char < " " and char != "\n" for char in note):
+    if not gap or not tail.endswith("\n") or _FORBIDDEN.search(note):
         raise SignatureError("not a signed note: a text, an empty line, and lines of signatures are expected")
     if len(lines) > _SIGNATURES_MAX:
         raise SignatureError(f"the note has {len(lines)} signatures: at most {_SIGNATURES_MAX} are looked at")

@@ -20,7 +20,7 @@ from mesh.journal import Committer
 from mesh.signed_note import LogCheckpoint, VerifierKey, unverified
 from mesh.trust import TrustDirectory
 from policy_service.audit.files import CheckpointFile, LogFile, LogMismatch
-from policy_service.audit.published import Published, read_lines
+from policy_service.audit.published import Published
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class Auditor:
         except LogMismatch as error:
             log.warning("audit_log_rebuilt", reason=str(error), path=str(self.log.path))
         try:
-            await self.log.rebuild(read_lines(self._bus), roots)
+            await self.log.rebuild(audit.read_lines(self._bus), roots)
         except LogMismatch as error:
             log.warning("audit_log_rebuilt_from_journal", reason=str(error))
             await self.log.rebuild(self._journal_lines(), roots)

@@ -6,7 +6,7 @@ is held against our own.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -19,19 +19,6 @@ from mesh.signed_note import LogCheckpoint, VerifierKey
 log = structlog.get_logger(__name__)
 
 PENDING_MAX = 16 * audit.CHUNK
-
-
-async def read_lines(bus: Bus) -> AsyncIterator[str]:
-    """The lines that stand in ``AUDIT``, from the first on, until one is not there."""
-    expected, seq = 1, 1
-    while page := await bus.read(subjects.AUDIT, seq, 16, audit.ENTRIES):
-        for message in page:
-            first = int(message.subject.rpartition(".")[2])
-            lines = message.data.decode("utf-8", "replace").splitlines()
-            for line in lines[max(expected - first, 0) :] if first <= expected else []:
-                yield line
-                expected += 1
-        seq = page[-1].seq + 1
 
 
 class Published:

@@ -92,5 +92,5 @@ def test_an_origin_that_would_read_as_something_else_is_not_written(origin: str)
     "key", ["", "a+b", "name+00000000+" + GO_KEY.rpartition("+")[2], "PeterNeumann+c74f20a3+ARpc2Q==", GO_KEY[:-1]]
 )
 def test_a_text_that_is_no_key_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="is no Ed25519 verifier key|has the key id"):
+    with pytest.raises(ValueError, match=r"is no Ed25519 verifier key|has the key id"):
         VerifierKey.parse(key)

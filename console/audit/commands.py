@@ -13,6 +13,8 @@ from rich.table import Table
 
 from console.audit import document, reading
 from console.audit.document import Export, Message
+from console.audit.gather import gather
+from console.audit.report import Case, render
 from console.audit.verify import Pinned, Verdict, verify_export, verify_proof
 from console.journal import history
 from mesh import audit as words
@@ -151,8 +153,7 @@ def _progress() -> Progress:
 def prove(task: str, out: Path, since: int | None, as_json: bool, config: Path | None) -> None:
     """Write a proof that all records of TASK are in the log of the newest signed checkpoint."""
     proof = run_async(_prove(task, since or 0, config))
-    out.touch(mode=0o600)
-    out.write_bytes(document.encode(proof))
+    _open_private(out).write_bytes(document.encode(proof))
     if as_json:
         print_json(Written(file=str(out), messages=len(proof.messages), size=len(proof.messages)))
     else:
@@ -163,6 +164,34 @@ async def _prove(task: str, since: int, config: Path | None) -> document.Proof:
     async with operator_bus(config) as (settings, bus):
         items = await history(bus, task)
         return await reading.prove(bus, settings.root_key(), items[0].record.header.task_id, since)
+
+
+@audit.command()
+@click.argument("task")
+@_OUT
+@json_option
+@config_option
+def report(task: str, out: Path, as_json: bool, config: Path | None) -> None:
+    """Write one HTML page on TASK for a regulator: who, what, why, on which facts, approved by whom, and the proof."""
+    case = run_async(_report(task, config))
+    _open_private(out).write_text(render(case), encoding="utf-8")
+    size = len(case.proved.included or {})
+    if as_json:
+        print_json(Written(file=str(out), messages=len(case.items), size=size))
+    else:
+        click.echo(f"{out}: {len(case.items)} records of task {case.items[0].record.header.task_id}, {size} audited")
+
+
+async def _report(task: str, config: Path | None) -> Case:
+    async with operator_bus(config) as (settings, bus):
+        items = await history(bus, task)
+        return await gather(bus, settings.root_key(), items[0].record.header.task_id)
+
+
+def _open_private(path: Path) -> Path:
+    """The path, made for its owner alone where it is not there yet."""
+    path.touch(mode=0o600)
+    return path
 
 
 @audit.command()

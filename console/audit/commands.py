@@ -228,7 +228,7 @@ def verify(
     if as_json:
         print_json(verdict)
     else:
-        _tell(verdict)
+        _tell(verdict, pinned)
     if not verdict.intact:
         raise SystemExit(1)
 
@@ -240,7 +240,7 @@ def _notes(path: Path) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _tell(verdict: Verdict) -> None:
+def _tell(verdict: Verdict, pinned: Pinned) -> None:
     console = stdout()
     table = Table("what", "sequence", "task", "subject", "detail")
     for finding in verdict.findings:
@@ -248,7 +248,9 @@ def _tell(verdict: Verdict) -> None:
         table.add_row(finding.kind, where, finding.task_id, finding.subject, finding.detail)
     if verdict.findings:
         console.print(table)
-    said = "given by you" if verdict.pinned else "as the file itself says: give --key or --checkpoints to be sure"
+    said = "given by you" if pinned.keys else "as the file itself says"
+    said += ", checkpoints given by you" if pinned.notes else ""
+    said += "" if pinned.is_something else ": give --key or --checkpoints to be sure"
     console.print(f"keys      {said}")
     for key in verdict.keys:
         console.print(f"          {key}")

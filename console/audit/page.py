@@ -13,7 +13,7 @@ import msgspec
 from mesh.records import Json
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
+_VOID = {"meta", "br"}
 _CSS = Path(__file__).with_name("report.css")
 
 

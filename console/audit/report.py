@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
+
 from console.audit.page import Markup, clean, code, document, mark, page, pairs, section, table, tag
 from console.audit.signatures import Signature, signature_of
 from console.audit.timeline import timeline
@@ -24,11 +26,15 @@ from mesh.records import (
     Record,
     Result,
     Step,
+    Verdict,
+    Word,
 )
 from mesh.signed_note import LogCheckpoint
 from mesh.trust import TrustDirectory
 
 T = TypeVar("T", bound=Record)
+_CLASSES = {Verdict.ALLOW: "yes", Verdict.DENY: "no", Verdict.NEEDS_APPROVAL: "must"}
+_WORDS = {Word.APPROVE: "yes", Word.HAPPENED: "yes", Word.REJECT: "no"}
 _ID = re.compile(r'@id\("([^"]*)"\)')
 
 
@@ -139,12 +145,10 @@ def _summary(case: Case, state: TaskState) -> str:
     tools = ", ".join(dict.fromkeys(step.call.tool for plan in plans[-1:] for step in plan.steps))
     people = [f"{said.statement.person} ({said.statement.role}, {said.statement.word})" for said in case.of(Approval)]
     outcome = next(iter(case.of(Outcome)), None)
-    parts = [f"{tools} was proposed." if tools else "Nothing was proposed to be done." if plans else "No plan yet."]
+    parts = [f"Proposed: {tools}." if tools else "Nothing was proposed to be done." if plans else "No plan yet."]
     if decisions:
         first = decisions[0]
-        parts.append(
-            f"Policy said: {first.verdict.replace('_', ' ')}" + (f", {first.reason}." if first.reason else ".")
-        )
+        parts.append(f"Policy: {first.reason or first.verdict.replace('_', ' ')}.")
     if people:
         parts.append(f"People: {', '.join(people)}.")
     if outcome is not None:
@@ -219,19 +223,25 @@ def _decision(case: Case, decision: Decision) -> Iterable[Markup]:
     rows = [
         (
             step.step,
-            mark(step.verdict == "allow", "allow", step.verdict.replace("_", " ")),
+            tag("span", step.verdict.replace("_", " "), class_=_CLASSES[step.verdict]),
             ", ".join(step.policies) or "no policy permits it",
             "; ".join(step.reasons),
             ", ".join(step.roles) or "-",
         )
         for step in decision.steps
     ]
+    known = {bytes(sheet.facts) for earlier in _before(case, decision) for sheet in earlier.sheets}
     facts = [
         tag(
             "div",
-            tag("h3", f"Facts for step {sheet.step}", f", from {sheet.source}" if sheet.source else ""),
-            pairs([("Would move", money(sheet.amount, sheet.currency) if sheet.amount else "no money")]),
-            document(sheet.facts),
+            tag("h3", f"Facts for step {sheet.step}"),
+            pairs(
+                [
+                    ("Read from", sheet.source or "the system that owns them, by the pack's information point"),
+                    ("Would move", money(sheet.amount, sheet.currency) if sheet.amount else "no money"),
+                ]
+            ),
+            tag("p", "The same as before.", class_="soft") if bytes(sheet.facts) in known else document(sheet.facts),
         )
         for sheet in decision.sheets
     ]
@@ -255,6 +265,11 @@ def _decision(case: Case, decision: Decision) -> Iterable[Markup]:
         table(("limit", "of", "used", ""), limits) if limits else "",
         *facts,
     )
+
+
+def _before(case: Case, decision: Decision) -> list[Decision]:
+    decisions = case.of(Decision)
+    return decisions[: next(n for n, each in enumerate(decisions) if each is decision)]
 
 
 def _policies(case: Case) -> Iterable[Markup]:
@@ -292,17 +307,23 @@ def _approvals(case: Case) -> Markup:
     said = [(item, item.record) for item in case.items if isinstance(item.record, Approval)]
     if not said:
         return section("What people said", tag("p", "No person was asked, or none has answered."))
-    rows = [
-        (
-            f"{approval.statement.person} as {approval.statement.role}",
-            mark(approval.statement.word in ("approve", "happened"), approval.statement.word, approval.statement.word),
-            approval.statement.comment or "-",
-            _time(item.time),
-            tag("div", code(approval.statement.plan_digest), tag("br"), _signature(case.signature(approval))),
+    words = [
+        pairs(
+            [
+                ("Who", f"{approval.statement.person}, as {approval.statement.role}"),
+                ("Word", tag("span", approval.statement.word, class_=_WORDS.get(approval.statement.word, "must"))),
+                ("Comment", approval.statement.comment),
+                ("When", _time(item.time)),
+                ("On the plan", code(approval.statement.plan_digest)),
+                ("Changes", document(msgspec.json.encode(approval.statement.changes).decode()))
+                if approval.statement.changes
+                else ("", ""),
+                ("Signature", _signature(case.signature(approval))),
+            ]
         )
         for item, approval in said
     ]
-    return section("What people said", table(("who", "word", "comment", "when", "bound to the plan, and signed"), rows))
+    return section("What people said", *words)
 
 
 def _signature(found: Signature | None) -> Markup:

@@ -20,7 +20,16 @@ from typing import IO, Self
 from tests.docs.pages import ROOT, Block, Command, Example, commands, read_examples
 
 # Commands that only read are typed again until the page's answer comes: what they tell of is on its way.
-READING = ("tasks list", "trace", "approvals list", "approvals show", "quarantine list", "memory", "keys list")
+READING = (
+    "tasks list",
+    "trace",
+    "approvals list",
+    "approvals show",
+    "quarantine list",
+    "memory",
+    "keys list",
+    "audit status",
+)
 _PATIENCE_S = 30.0
 _COMMAND_S = 100.0
 _STOP_S = 30.0

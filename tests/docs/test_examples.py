@@ -10,7 +10,10 @@ from tests.docs.reader import Reader
 
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("concepts", "journal", "effects", "packs", "policies", "settings", "reliability")),
+    *(
+        f"docs/{name}.md"
+        for name in ("concepts", "journal", "effects", "packs", "policies", "audit", "settings", "reliability")
+    ),
 )
 EXAMPLES = [(page, example.number) for page in PAGES for example in read_examples(ROOT / page)]
 

@@ -25,7 +25,7 @@ CHUNK = 1024  # lines of at most 400 bytes in one message: under the 512 KiB tha
 
 _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 _MISSING = "missing"
-_SERVERS_OWN = "nats-"
+_SERVERS_OWN = "Nats-"
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class Entry:
         return " ".join(parts)
 
     def leaf(self) -> bytes:
-        """The hash of this entry in the tree."""
+        """The hash of this entry in the tree: of its line."""
         return leaf_hash(self.line().encode())
 
     @classmethod
@@ -82,9 +82,14 @@ class Entry:
 
 def entry_of(seq: int, time: str, subject: str, headers: Mapping[str, str], data: bytes) -> Entry:
     """The entry of a message of the journal. Headers of the server's own (``Nats-...``) are not part of it."""
-    own = sorted((name, value) for name, value in headers.items() if not name.lower().startswith(_SERVERS_OWN))
-    said = hashlib.sha256(canonical_json(own)).hexdigest() if own else ""
+    own = own_headers(headers)
+    said = hashlib.sha256(canonical_json(sorted(own.items()))).hexdigest() if own else ""
     return Entry(seq, time, subject, hashlib.sha256(data).hexdigest(), said)
+
+
+def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are not the server's own."""
+    return {name: value for name, value in headers.items() if name[:5] != _SERVERS_OWN}
 
 
 def entry_of_message(message: StoredMessage) -> Entry:

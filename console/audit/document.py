@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.audit import Entry, entry_of
+from mesh.audit import Entry, entry_of, own_headers
 from mesh.bus import StoredMessage
 from mesh.errors import WorkmeshError
 from mesh.records import Json, Struct
@@ -68,7 +68,7 @@ class Message(Struct, frozen=True, kw_only=True, tag_field="type", tag="message"
     @classmethod
     def of(cls, stored: StoredMessage) -> "Message":
         """The message as the bus gave it, without the server's own headers."""
-        own = {name: value for name, value in stored.headers.items() if not name.lower().startswith("nats-")}
+        own = own_headers(stored.headers)
         try:
             text, binary = stored.data.decode(), False
         except UnicodeDecodeError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mesh.audit import Entry
 from mesh.errors import TerminalError
-from mesh.merkle import Frontier
+from mesh.merkle import Frontier, leaf_hash
 from mesh.signed_note import split_notes
 
 
@@ -80,7 +80,7 @@ class Growing:
             raise LogMismatch(self.goal, str(error)) from error
         if entry.seq != seq:
             raise LogMismatch(self.goal, f"sequence {entry.seq} stands where {seq} is expected")
-        self.frontier.append(entry.leaf())
+        self.frontier.append(leaf_hash(line.encode()))
         signed = self._roots.get(seq)
         if signed is not None and self.frontier.root() != signed:
             raise LogMismatch(seq, "another root was signed at this size")
@@ -144,7 +144,7 @@ class LogFile:
         lines = []
         for entry in entries:
             line = entry.line()
-            self.frontier.append(entry.leaf())
+            self.frontier.append(leaf_hash(line.encode()))
             lines.append(line)
         data = "".join(f"{line}\n" for line in lines).encode()
         while data:

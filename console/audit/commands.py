@@ -211,9 +211,16 @@ def _open_private(path: Path) -> Path:
     help="The auditor's own file of lines: names a forged line exactly.",
 )
 @click.option("--first", type=click.IntRange(1), default=1, help="Records before this sequence were let go by age.")
+@click.option("--root", default="", help="The root of trust that you know: it enrolled the keys of policy and people.")
 @json_option
 def verify(
-    file: Path, keys: tuple[str, ...], checkpoints: Path | None, log_file: Path | None, first: int, as_json: bool
+    file: Path,
+    keys: tuple[str, ...],
+    checkpoints: Path | None,
+    log_file: Path | None,
+    first: int,
+    root: str,
+    as_json: bool,
 ) -> None:
     """Check FILE, an export or a proof, with public keys alone. Exit 0 intact, 1 not."""
     try:
@@ -222,7 +229,7 @@ def verify(
         raise click.BadParameter(str(error), param_hint="--key") from error
     notes = _notes(checkpoints) if checkpoints else ()
     lines = tuple(log_file.read_text(encoding="utf-8", errors="replace").splitlines()) if log_file else ()
-    pinned = Pinned(trusted, notes, lines, first)
+    pinned = Pinned(trusted, notes, lines, first, root)
     found = document.read(file)
     verdict = verify_export(found, pinned) if isinstance(found, Export) else verify_proof(found, pinned)
     if as_json:
@@ -258,6 +265,9 @@ def _tell(verdict: Verdict, pinned: Pinned) -> None:
     what = f"records of task {verdict.task_id}" if verdict.task_id else "records"
     later = "" if verdict.task_id else f", {verdict.uncovered} after the last checkpoint (not covered yet)"
     console.print(f"checked   {verdict.messages} {what}{later}")
+    if not verdict.task_id:
+        unknown = f", {verdict.unknown_keys} of keys that are not enrolled now" if verdict.unknown_keys else ""
+        console.print(f"signed    {verdict.signatures} permits and words of people hold{unknown}")
     console.print("intact" if verdict.intact else f"NOT intact: {len(verdict.findings)} findings")
 
 

@@ -12,6 +12,8 @@ from mesh.trust import TrustDirectory, TrustEntry
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_UNKNOWN = "the key is not enrolled"
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -24,6 +26,11 @@ class Signature:
     def holds(self) -> bool:
         """Whether it is the right person's or process's over what the record says."""
         return not self.problem
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody who is enrolled now has the key: it may be a former one."""
+        return self.problem == _UNKNOWN
 
 
 def signature_of(record: AnyRecord, directory: TrustDirectory) -> Signature | None:
@@ -61,7 +68,7 @@ def _check(
 
 def _entitled(signer: TrustEntry | None, kind: str, role: str, name: str) -> Signature:
     if signer is None:
-        return Signature(None, "the key is not enrolled")
+        return Signature(None, _UNKNOWN)
     if signer.kind != kind or role not in signer.roles or (name and signer.name != name):
         return Signature(
             signer, f"the key is that of {signer.name}, with the roles {', '.join(signer.roles) or 'none'}"

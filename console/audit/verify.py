@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from console.audit.document import Export, Message, Proof
+from console.audit.signatures import signature_of
+from mesh import records
 from mesh.audit import Entry, task_of
 from mesh.errors import SignatureError, TerminalError, WorkmeshError
 from mesh.merkle import Tree, leaf_hash, verify_consistency, verify_inclusion
 from mesh.records import Struct
 from mesh.signed_note import LogCheckpoint, VerifierKey, unverified
+from mesh.trust import TrustDirectory
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -38,6 +41,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     covered: int
     messages: int
     uncovered: int = 0
+    signatures: int = 0
+    unknown_keys: int = 0
     task_id: str = ""
     findings: tuple[Finding, ...] = ()
 
@@ -50,6 +55,7 @@ class Pinned:
     notes: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     first: int = 1
+    root: str = ""
 
     @property
     def is_something(self) -> bool:
@@ -77,6 +83,8 @@ def verify_export(export: Export, pinned: Pinned) -> Verdict:
         covered = max((found.size for found in checkpoints if found in known and found.size <= covered), default=0)
     findings += _file(export) + log.findings + wrong
     findings += _messages(log.entries, export.messages, pinned.first)
+    signatures = _signatures(export, pinned)
+    findings += signatures.findings
     last = max((message.seq for message in export.messages), default=0)
     if not checkpoints:
         findings.append(Finding(kind="unsigned", detail="no checkpoint that one of the keys signed: nothing is proved"))
@@ -89,6 +97,8 @@ def verify_export(export: Export, pinned: Pinned) -> Verdict:
         covered=covered,
         messages=len(export.messages),
         uncovered=max(last - covered, 0),
+        signatures=signatures.verified,
+        unknown_keys=signatures.unknown,
         findings=tuple(findings),
     )
 
@@ -139,6 +149,41 @@ def keys_of(said: Sequence[str], pinned: Pinned) -> tuple[VerifierKey, ...]:
         return pinned.keys or tuple(VerifierKey.parse(text) for text in said)
     except ValueError as error:
         raise WorkmeshError(f"the file's own keys cannot be read: {error}") from error
+
+
+@dataclass(slots=True)
+class _Signatures:
+    """The signatures inside of records: how many hold, how many are of keys that nobody has now, and the others."""
+
+    verified: int = 0
+    unknown: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+def _signatures(export: Export, pinned: Pinned) -> _Signatures:
+    """Permits and people's words, against the keys that the root of trust enrolled."""
+    found = _Signatures()
+    directory = TrustDirectory(pinned.root or export.head.trust_root)
+    for envelope in export.trust:
+        try:
+            directory.apply(envelope)
+        except SignatureError as error:
+            found.findings.append(Finding(kind="forged_trust", detail=str(error)))
+    for message in export.messages:
+        if not message.subject.startswith(("task.decision.", "task.approval.")):
+            continue
+        try:
+            signature = signature_of(records.decode(message.raw), directory)
+        except (ValueError, WorkmeshError) as error:
+            found.findings.append(_of(message, "bad_signature", f"it is no record: {error}"))
+            continue
+        if signature is None or signature.holds:
+            found.verified += signature is not None
+        elif signature.is_unknown:
+            found.unknown += 1
+        else:
+            found.findings.append(_of(message, "bad_signature", signature.problem))
+    return found
 
 
 def _of(message: Message, kind: str, detail: str) -> Finding:

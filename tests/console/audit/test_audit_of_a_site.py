@@ -45,6 +45,7 @@ def written(tmp_path: Path, lines: Lines) -> Path:
 def test_an_untouched_export_is_intact_under_keys_and_checkpoints_from_elsewhere(site: Site) -> None:
     found = verdict(site.workmesh, site.export, "--key", site.key, "--checkpoints", str(site.checkpoints), code=0)
     assert found["intact"] and found["pinned"] and not found["uncovered"]
+    assert found["signatures"] >= 26 and found["unknown_keys"] == 0
     assert found["messages"] == found["covered"] == len(journal(lines_of(site.export)))
     bare = Workmesh(site.folder / "nowhere")  # no site, no bus
     text = bare.run("audit", "verify", str(site.export))
@@ -134,6 +135,19 @@ def test_a_forged_checkpoint_and_a_second_history_are_named(site: Site, tmp_path
     assert ("forged_checkpoint", size - 1) in [(each["kind"], each["seq"]) for each in found["findings"]]
     pinned = verdict(site.workmesh, written(tmp_path, lines[:5]), "--checkpoints", str(site.checkpoints), code=1)
     assert "entries_missing" in {each["kind"] for each in pinned["findings"]}
+
+
+def test_a_forged_approval_is_named_as_what_it_is(site: Site, tmp_path: Path) -> None:
+    lines = lines_of(site.export)
+    place = next(place for place in journal(lines) if lines[place]["subject"].startswith("task.approval."))
+    lines[place]["data"] = lines[place]["data"].replace('"person":"ada"', '"person":"eve"')
+    found = verdict(site.workmesh, written(tmp_path, lines), code=1)["findings"]
+    assert {(each["kind"], each["seq"]) for each in found} == {
+        ("changed", lines[place]["seq"]),
+        ("bad_signature", lines[place]["seq"]),
+    }
+    other = verdict(site.workmesh, site.export, "--root", "U" * 56, code=1)["findings"]
+    assert {each["kind"] for each in other} == {"forged_trust"}
 
 
 class Outline(HTMLParser):

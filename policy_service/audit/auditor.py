@@ -42,7 +42,10 @@ class Auditor:
         identity: Identity,
         logfile: LogFile,
         checkpoints: CheckpointFile,
+        *,
+        ages: bool = False,
     ) -> None:
+        """With ``ages``, the journal may let old records go."""
         self.log = logfile
         self.recheck = asyncio.Event()
         self.refuses = False
@@ -55,6 +58,8 @@ class Auditor:
         self._signed = LogCheckpoint(self._origin, 0, logfile.frontier.root())
         self._note = ""  # signed, on our disk, and not yet known to be on the bus
         self._is_short = False
+        self._gone: tuple[int, int] | None = None  # how much the journal has let go of
+        self.ages = ages
         self._known: set[tuple[str, int]] = set()
 
     def keys(self) -> list[VerifierKey]:
@@ -208,6 +213,11 @@ class Auditor:
         if "error" in info:
             raise BusUnavailableError(f"the journal: {info['error'].get('description')}")
         end = int(info["state"]["last_seq"])
+        state = info["state"]
+        gone = (int(state.get("num_deleted", 0)), 0 if self.ages else int(state["first_seq"]))
+        if self._gone is not None and gone > self._gone:
+            self.recheck.set()  # something was taken away behind us
+        self._gone = gone
         was_short, self._is_short = self._is_short, end < self.log.size
         if was_short != self._is_short:
             self.recheck.set()  # what is written there from now on is not what was audited

@@ -24,11 +24,18 @@ async def run(settings: Settings) -> None:
         checkpoints = CheckpointFile(Path(chosen) if chosen else settings.state_dir / "audit" / "checkpoints")
         logfile = LogFile(process.folder / "log")
         process.exit.callback(logfile.close)
-        auditor = Auditor(process.bus, process.committer, process.trust, process.identity, logfile, checkpoints)
+        auditor = Auditor(
+            process.bus,
+            process.committer,
+            process.trust,
+            process.identity,
+            logfile,
+            checkpoints,
+            ages=settings.bus.journal_max_age_s > 0,
+        )
         await auditor.open()
-        ages = settings.bus.journal_max_age_s > 0
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(background(rechecking(auditor, process.bus, ages=ages), "rechecking"))
+            await stack.enter_async_context(background(rechecking(auditor, process.bus), "rechecking"))
             await stack.enter_async_context(background(auditor.run(settings.audit.checkpoint_s), "auditor"))
             process.ready()
             await process.stopping.wait()

@@ -1,4 +1,4 @@
-"""Holds the stored journal against the log once more: at the start, and when the journal has become shorter.
+"""Holds the stored journal against the log once more: at the start, and when the journal has lost something.
 
 The rule: it takes a tenth of one processor at most, and changes nothing; what it finds is reported.
 """
@@ -21,22 +21,22 @@ _REPORTED_MAX = 100  # problems of one round: a journal that was replaced whole 
 _AWAY_S = 1.0
 
 
-async def rechecking(auditor: Auditor, bus: Bus, *, ages: bool) -> None:
-    """Look again whenever the auditor asks for it. With ``ages``, the journal may let old records go."""
+async def rechecking(auditor: Auditor, bus: Bus) -> None:
+    """Look again whenever the auditor asks for it."""
     while True:
         await auditor.recheck.wait()
         auditor.recheck.clear()
         try:
-            await recheck(auditor, bus, ages=ages)
+            await recheck(auditor, bus)
         except BusUnavailableError as error:
             log.warning("audit_recheck_waits", error=str(error))
             auditor.recheck.set()
             await asyncio.sleep(_AWAY_S)
 
 
-async def recheck(auditor: Auditor, bus: Bus, *, ages: bool) -> None:
+async def recheck(auditor: Auditor, bus: Bus) -> None:
     """One round over all that the log has."""
-    first = int((await bus.api(f"STREAM.INFO.{subjects.JOURNAL}"))["state"]["first_seq"]) if ages else 1
+    first = int((await bus.api(f"STREAM.INFO.{subjects.JOURNAL}"))["state"]["first_seq"]) if auditor.ages else 1
     found = 0
     async for kind, seq, last, subject in _grouped(_differences(bus, auditor.log.lines, first)):
         found += 1

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @asynccontextmanager
-async def auditing(live: LiveMesh, name: str = "one") -> AsyncIterator[Auditor]:
+async def auditing(live: LiveMesh, name: str = "one", *, ages: bool = False) -> AsyncIterator[Auditor]:
     """An auditor under its own key and rights, its log taken up."""
     async with live.bus("auditor") as bus, committing(bus) as committer:
         trust = TrustDirectory(live.identities["admin"].public_key)
         logfile = LogFile(live.folder / name / "log")
         checkpoints = CheckpointFile(live.folder / name / "checkpoints")
-        auditor = Auditor(bus, committer, trust, live.identities["auditor"], logfile, checkpoints)
+        auditor = Auditor(bus, committer, trust, live.identities["auditor"], logfile, checkpoints, ages=ages)
         try:
             await auditor.open()
             yield auditor
@@ -216,7 +216,7 @@ async def test_a_journal_that_was_made_anew_is_told_and_what_it_holds_named(live
             await publish(bus, Message("task.lesson.d.t4.-", b'"other"', headers={"Own": "4"}))
             await auditor.finish()
             assert auditor.recheck.is_set()
-            await recheck(auditor, bus, ages=False)
+            await recheck(auditor, bus)
             assert await problems(bus) == [
                 ("changed", 4, 4),
                 ("removed", 5, 9),
@@ -228,24 +228,24 @@ async def test_a_journal_that_was_made_anew_is_told_and_what_it_holds_named(live
             assert auditor.recheck.is_set() and not auditor.refuses
 
 
-async def test_what_retention_let_go_is_no_problem(live: LiveMesh) -> None:
-    async with live.bus() as bus:
-        async with auditing(live) as auditor:
-            await write(bus, 1, 5)
-            await auditor.finish()
-            config = (await bus.api("STREAM.INFO.JOURNAL"))["config"] | {
-                "max_age": 100_000_000,
-                "duplicate_window": 100_000_000,
-            }
-            assert "error" not in await bus.api("STREAM.UPDATE.JOURNAL", config)
+@pytest.mark.parametrize("ages", [True, False])
+async def test_what_the_journal_loses_behind_it_is_a_problem_unless_it_may_age(live: LiveMesh, ages: bool) -> None:
+    async with live.bus() as bus, auditing(live, ages=ages) as auditor:
+        await write(bus, 1, 5)
+        await auditor.finish()
+        auditor.recheck.clear()
+        config = (await bus.api("STREAM.INFO.JOURNAL"))["config"]
+        config |= {"max_age": 100_000_000, "duplicate_window": 100_000_000}
+        assert "error" not in await bus.api("STREAM.UPDATE.JOURNAL", config)
 
-            async def is_empty() -> bool:
-                return bool((await bus.api("STREAM.INFO.JOURNAL"))["state"]["messages"] == 0)
+        async def is_empty() -> bool:
+            return bool((await bus.api("STREAM.INFO.JOURNAL"))["state"]["messages"] == 0)
 
-            await eventually(is_empty)
-            await write(bus, 6, 6)
-            await recheck(auditor, bus, ages=True)
-            assert await problems(bus) == []
+        await eventually(is_empty)
+        await auditor.finish()
+        assert auditor.recheck.is_set() is not ages
+        await recheck(auditor, bus)
+        assert await problems(bus) == ([] if ages else [("removed", 1, 5)])
 
 
 async def test_two_auditors_make_one_log(live: LiveMesh) -> None:

@@ -29,6 +29,7 @@ _OWN = {
     "keys": "console.keys:keys",
     "pause": "console.pause:pause",
     "resume": "console.pause:resume",
+    "audit": "console.audit.commands:audit",
     "demo": "console.demo.command:demo",
 }
 

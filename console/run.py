@@ -19,7 +19,7 @@ GROUP = "workmesh.roles"
 @click.argument("role")
 @config_option
 def run(role: str, config: Path | None) -> None:
-    """Run one process: perception, planner, policy, executor, learner or memory."""
+    """Run one process: perception, planner, policy, executor, learner, memory or auditor."""
     roles = {point.name: point for point in entry_points(group=GROUP)}
     if role not in roles:
         raise click.UsageError(f"no role {role!r}: there are {', '.join(sorted(roles))}")

@@ -120,6 +120,11 @@ def is_public_key(text: str) -> bool:
     return True
 
 
+def raw_public_key(public_key: str) -> bytes:
+    """The 32 bytes of a public key ('U...'); raises ``ValueError`` when it is none."""
+    return bytes(_verify_key(public_key))
+
+
 def verify_signature(public_key: str, signature: bytes, data: bytes) -> bool:
     """Whether ``signature`` is the Ed25519 signature of ``data`` by ``public_key`` ('U...'); never raises."""
     try:

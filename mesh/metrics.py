@@ -66,6 +66,10 @@ NOTICES_UNMET = Counter(
 )
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
+AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
+AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
+AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])
+
 
 class Bound(Generic[M]):
     """A metric's children, remembered: finding one anew costs more than counting."""

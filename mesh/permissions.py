@@ -169,6 +169,15 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("fact.>", subjects.service("memory", ">")),
         answers=True,
     ),
+    "auditor": Permissions(
+        (
+            *_member("auditor"),
+            *_reads(subjects.AUDIT),
+            f"$JS.API.STREAM.MSG.GET.{subjects.JOURNAL}",
+            "audit.>",
+        ),
+        (),
+    ),
     "operator": Permissions(
         (
             "$JS.API.INFO",

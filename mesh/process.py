@@ -46,6 +46,7 @@ _STREAMS = {
     "executor": (subjects.JOURNAL, subjects.QUARANTINE),
     "learner": (subjects.JOURNAL, subjects.QUARANTINE),
     "memory": (subjects.MEMORY,),
+    "auditor": (subjects.JOURNAL, subjects.AUDIT),
 }
 
 

@@ -92,6 +92,13 @@ class NoticeSettings(_Section, frozen=True):
     timeout_s: Seconds = 5.0
 
 
+class AuditSettings(_Section, frozen=True):
+    """The auditor. ``checkpoint_file`` "" is ``<state_dir>/audit/checkpoints``: keep it where the broker is not."""
+
+    checkpoint_s: Seconds = 5.0  # what a record may wait for until a signature covers it
+    checkpoint_file: str = ""
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -116,6 +123,7 @@ class Settings(_Section, frozen=True):
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
     notices: NoticeSettings = NoticeSettings()
+    audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

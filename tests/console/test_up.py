@@ -109,7 +109,7 @@ def test_stopping_leaves_no_process_and_starting_again_finds_all_tasks(workmesh:
         assert process.stdout is not None
         assert b"workmesh is up" in process.stdout.readline()
         pids = children(process.pid)
-        assert len(pids) == 7  # nats-server and six roles
+        assert len(pids) == 8  # nats-server and seven roles
         seen.append(workmesh.json("keys", "list"))
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

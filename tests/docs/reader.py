@@ -30,6 +30,7 @@ READING = (
     "keys list",
     "policy list",
     "policy explain",
+    "audit status",
 )
 _PATIENCE_S = 30.0
 _COMMAND_S = 100.0

@@ -12,7 +12,17 @@ PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("concepts", "journal", "effects", "packs", "policies", "settings", "operating", "reliability")
+        for name in (
+            "concepts",
+            "journal",
+            "effects",
+            "packs",
+            "policies",
+            "operating",
+            "audit",
+            "settings",
+            "reliability",
+        )
     ),
 )
 EXAMPLES = [(page, example.number) for page in PAGES for example in read_examples(ROOT / page)]

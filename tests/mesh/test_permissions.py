@@ -29,6 +29,7 @@ OWN = {
     "executor": ["task.effect.d.t.s", "task.result.d.t.s", "task.outcome.d.t.-", "quarantine.executor.i"],
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
+    "auditor": ["audit.entries.1", "audit.checkpoint.1", "audit.problem.missing.1"],
     "operator": ["event.d.x", "release.planner.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
     "admin": ["control.bundle.d"],

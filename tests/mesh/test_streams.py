@@ -56,6 +56,19 @@ async def test_streams_refuse_new_messages_rather_than_forget_old_ones(live: Liv
                 assert config["allow_atomic"] and config["allow_direct"] and config["deny_delete"]
 
 
+async def test_nobody_purges_or_thins_out_what_is_audited(live: LiveMesh) -> None:
+    async with live.bus() as bus:
+        await put(bus, context())
+        for stream in (subjects.JOURNAL, subjects.AUDIT):
+            purged = await bus.api(f"STREAM.PURGE.{stream}")
+            assert "not permitted" in purged["error"]["description"]
+            config = (await bus.api(f"STREAM.INFO.{stream}"))["config"]
+            for lock in ("deny_purge", "deny_delete"):
+                assert "error" in await bus.api(f"STREAM.UPDATE.{stream}", config | {lock: False})
+        assert "error" in await bus.api("STREAM.MSG.DELETE.JOURNAL", {"seq": 1})
+        assert len(await stored(bus)) == 1
+
+
 async def test_what_the_server_does_not_take_is_told_with_its_reason(live: LiveMesh) -> None:
     async with live.bus() as bus:
         with pytest.raises(NotDurableError, match=r"the bus did not take stream EVENTS: .*replicas"):

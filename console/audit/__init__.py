@@ -1,0 +1,1 @@
+"""``workmesh audit``: what the audit log says of the journal, for operators, auditors and regulators."""

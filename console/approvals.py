@@ -6,10 +6,10 @@ import click
 import msgspec
 from rich.console import Group
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 
 from console.edits import Edits
-from console.words import say
+from console.words import limit_line, say
 from mesh import service
 from mesh.approvals import Nothing, Shown, ShownStep, TaskRequest, Waiting, WordAnswer
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
@@ -18,7 +18,7 @@ from mesh.errors import WorkmeshError
 from mesh.identity import Identity
 from mesh.money import money
 from mesh.operator import operator_bus
-from mesh.records import Json, LimitUse, Purpose, Word, text
+from mesh.records import Json, Purpose, Word, text
 
 key_option = click.option(
     "--key",
@@ -27,6 +27,8 @@ key_option = click.option(
     envvar="WORKMESH_KEY",
     help="Your own private key (`workmesh keys new NAME`).",
 )
+
+_TASK_WIDTH = 26  # mesh.canonical.task_id
 
 
 @click.group()
@@ -43,7 +45,8 @@ def list_(as_json: bool, config: Path | None) -> None:
     if as_json:
         print_json(items)
         return
-    table = Table("task", "waits for", "domain", "role", "at stake", "since", "until", "why")
+    task = Column("task", no_wrap=True, min_width=_TASK_WIDTH)  # it is copied into the next command
+    table = Table(task, "waits for", "domain", "role", "at stake", "since", "until", "why")
     for item in items:
         until = f"{item.until:%Y-%m-%d %H:%M}" if item.until else ""
         what = item.purpose if not item.step else f"{item.purpose} ({item.step})"
@@ -167,8 +170,8 @@ def _tell(answer: WordAnswer, as_json: bool) -> None:
 def _roles(item: Waiting) -> str:
     if not item.stand_ins or item.escalate_at is None:
         return ", ".join(item.roles)
-    since = "or" if now() >= item.escalate_at else f"from {item.escalate_at:%H:%M} on or"
-    return f"{', '.join(item.roles)} ({since} {', '.join(item.stand_ins)})"
+    when = "or" if now() >= item.escalate_at else f"from {item.escalate_at:%H:%M} on"
+    return f"{', '.join(item.roles)}; {when} {', '.join(item.stand_ins)}"
 
 
 def _panel(shown: Shown) -> Panel:
@@ -185,7 +188,7 @@ def _panel(shown: Shown) -> Panel:
     if shown.voices:
         parts.append(f"approved so far by {', '.join(shown.voices)}")
     parts += [f"note     {note}" for note in shown.notes]
-    parts += [_limit(use) for use in shown.limits]
+    parts += [f"limit    {limit_line(use)}" for use in shown.limits]
     parts += [_step(step) for step in shown.steps]
     parts.append(_if_nobody_acts(waiting))
     return Panel(Group(*parts), title=f"task {waiting.task_id}: exactly what would be executed")
@@ -212,14 +215,6 @@ def _step(step: ShownStep) -> Table:
     if step.compensation is not None:
         table.add_row("undone by", f"{step.compensation.tool} {text(step.compensation.args)}")
     return table
-
-
-def _limit(use: LimitUse) -> str:
-    mark = "OVER " if use.over else ""
-    if use.unit == "tasks":
-        return f"limit    {mark}{use.limit} of {use.key}: {use.used} + {use.adds} tasks of {use.cap}"
-    used, adds, cap = (money(value, use.unit) for value in (use.used, use.adds, use.cap))
-    return f"limit    {mark}{use.limit} of {use.key}: {used} + {adds} of {cap}"
 
 
 def _if_nobody_acts(waiting: Waiting) -> str:

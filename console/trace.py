@@ -9,6 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from console.journal import held_by, history, state_of
+from console.words import limit_line
 from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
 from mesh.halts import read_halts
 from mesh.journal import Stored
@@ -140,6 +141,8 @@ def _of_decision(decision: Decision) -> list[str]:
     lines = [f"{decision.phase}: {decision.verdict}" + (f", {decision.reason}" if decision.reason else "")]
     for step in decision.steps:
         roles = f", needs {', '.join(step.roles)}" if step.roles else ""
-        lines.append(f"step {step.step}: {step.verdict} by {', '.join(step.policies)}{roles}")
+        tainted = f", from outside: {', '.join(step.tainted)}" if step.tainted else ""
+        lines.append(f"step {step.step}: {step.verdict} by {', '.join(step.policies)}{roles}{tainted}")
     lines += [f"facts of {sheet.step}: {text(sheet.facts)}" for sheet in decision.sheets]
+    lines += [f"limit {limit_line(use)}" for use in decision.limits]
     return [*lines, f"bundle {decision.bundle}"]

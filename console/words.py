@@ -1,4 +1,4 @@
-"""Signing a person's word on exactly what was shown, and giving it to the policy service."""
+"""What people and the policy service say to each other, in words; and signing a word on exactly what was shown."""
 
 import secrets
 from datetime import timedelta
@@ -8,7 +8,8 @@ from mesh.approvals import Shown, WordAnswer, WordRequest
 from mesh.bus import Bus
 from mesh.clock import now
 from mesh.identity import Identity
-from mesh.records import Change, Statement, Word
+from mesh.money import money
+from mesh.records import Change, LimitUse, Statement, Word
 from mesh.signing import STATEMENT_TYPE, sign
 
 # A word is said at once: a statement that was kept back this long is worth nothing.
@@ -43,3 +44,13 @@ async def say(
     )
     request = WordRequest(signed=sign(statement, STATEMENT_TYPE, person))
     return await service.ask(bus, "policy", "say", request, WordAnswer, timeout_s=10)
+
+
+def limit_line(use: LimitUse) -> str:
+    """What a plan takes of a limit over time, as people read it."""
+    used, adds, cap = (f"{value} tasks" if use.unit == "tasks" else money(value, use.unit) for value in _values(use))
+    return f"{'OVER ' if use.over else ''}{use.limit} of {use.key}: {used} + {adds} of {cap}"
+
+
+def _values(use: LimitUse) -> tuple[int, int, int]:
+    return use.used, use.adds, use.cap

@@ -111,7 +111,7 @@ STAGES = (
 
 BUCKETS = (
     BucketSpec(subjects.POLICY_BUCKET),
-    BucketSpec(subjects.TRUST_BUCKET),
+    BucketSpec(subjects.TRUST_BUCKET, history=64),  # acts of governance count by the trust of their time
     BucketSpec(subjects.WORKING_BUCKET, ttl_s=3600),
     BucketSpec(subjects.SESSION_BUCKET, ttl_s=86400),
     BucketSpec(subjects.REGISTRY_BUCKET, ttl_s=30, history=1),

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from mesh.autonomy import Evidence, Stage
+from mesh.money import money
 from mesh.records import Struct
 from policy_service.quorum import QuorumError, read_roles
 
@@ -70,13 +71,13 @@ class Autonomy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The rule of a tool, or one that asks for nothing."""
         return next((rule for rule in self.tools if rule.tool == tool), ToolRule(tool=tool))
 
-    def why_approval(self, stage: Stage, tool: str, amount: int, tainted: bool) -> str:
+    def why_approval(self, stage: Stage, tool: str, amount: int, currency: str, tainted: bool) -> str:
         """Why a step with this tool needs approval at this stage; empty when it needs none."""
         rule = self.rule(tool)
         if stage is Stage.PROPOSE:
             return f"{tool} may only be proposed yet"
         if stage is Stage.SUPERVISED and rule.approve_above is not None and abs(amount) > rule.approve_above:
-            return f"{tool} is supervised: amounts above {rule.approve_above} need approval"
+            return f"{tool} is supervised: more than {money(rule.approve_above, currency)} needs approval"
         if stage is Stage.SUPERVISED and rule.approve_tainted and tainted:
             return f"{tool} is supervised: an argument holds text from outside"
         return ""

@@ -45,11 +45,13 @@ def of_stages(
     verdicts = {step.step: step for step in said.steps}
     demands = []
     for step in plan.steps:
+        if step.id not in sheets:
+            continue  # it is denied for that
         tool, verdict = step.call.tool, verdicts.get(step.id)
         stage = Stage(around.stages.get(tool, autonomy.start))
-        amount = sheets[step.id].amount if step.id in sheets else 0
+        sheet = sheets[step.id]
         tainted = bool(verdict and verdict.tainted)
-        if why := autonomy.why_approval(stage, tool, amount, tainted):
+        if why := autonomy.why_approval(stage, tool, sheet.amount, sheet.currency, tainted):
             roles = autonomy.approver_roles
             demands.append(Demand(steps=frozenset({step.id}), policy=f"stage:{stage}", reason=why, roles=roles))
     return demands

@@ -31,6 +31,7 @@ READING = (
     "policy list",
     "policy explain",
     "audit status",
+    "autonomy list",
 )
 _PATIENCE_S = 30.0
 _COMMAND_S = 100.0

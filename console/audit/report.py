@@ -337,34 +337,22 @@ def _signature(found: Signature | None) -> Markup:
 
 
 def _effects(case: Case) -> Markup:
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str, str]] = []
     for item in case.items:
         record = item.record
         if isinstance(record, Effect):
-            word = (
-                "closed: nothing follows"
-                if record.closed
-                else "withdrawn: was not sent"
-                if record.withdrawn
-                else "sent"
-            )
-            rows.append(
-                (record.step, record.tool, f"{word}, epoch {record.epoch}, by {record.executor}", code(record.key))
-            )
+            word = "about to be sent"  # committed before the call: only a result says that it was
+            if record.withdrawn or record.closed:
+                word = "closed: nothing follows" if record.closed else "withdrawn: was not sent"
+            said = f"{word}, epoch {record.epoch}, by {record.executor}"
+            rows.append((f"{record.step}: {record.tool}", said, code(record.key)))
         elif isinstance(record, Result):
             how = f", found by {record.recovered}" if record.recovered else ""
-            answer = record.error or document(record.output)
-            rows.append(
-                (
-                    record.step,
-                    record.tool,
-                    f"{record.status.replace('_', ' ')} in {record.duration_ms:.0f} ms{how}",
-                    answer,
-                )
-            )
+            said = f"{record.status.replace('_', ' ')} in {record.duration_ms:.0f} ms{how}"
+            rows.append((f"{record.step}: {record.tool}", said, record.error or document(record.output)))
     if not rows:
         return section("What was done", tag("p", "Nothing was sent to any system."))
-    return section("What was done", table(("step", "tool", "what", "key or answer"), rows))
+    return section("What was done", table(("step", "what", "key or answer"), rows))
 
 
 def _proof(case: Case) -> Markup:

@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from mesh import audit
+from mesh.errors import BusUnavailableError
 from mesh.lifetime import background
 from mesh.process import opened
 from mesh.settings import Settings
@@ -35,12 +36,14 @@ async def run(settings: Settings) -> None:
         )
         await auditor.open()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(background(rechecking(auditor, process.bus), "rechecking"))
+            await stack.enter_async_context(
+                background(rechecking(auditor, process.bus, settings.audit.recheck_s), "rechecking")
+            )
             await stack.enter_async_context(background(auditor.run(settings.audit.checkpoint_s), "auditor"))
             process.ready()
             await process.stopping.wait()
         try:
             async with asyncio.timeout(settings.runtime.drain_timeout_s):
                 await auditor.finish()
-        except TimeoutError:
-            log.warning("audit_stopped_unsigned", size=logfile.size)
+        except (TimeoutError, BusUnavailableError) as error:
+            log.warning("audit_stopped_unsigned", size=logfile.size, error=str(error))

@@ -1,10 +1,11 @@
-"""Holds the stored journal against the log once more: at the start, and when the journal has lost something.
+"""Holds the stored journal against the log once more: at the start, every day, and when the journal has lost something.
 
 The rule: it takes a tenth of one processor at most, and changes nothing; what it finds is reported.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
 import structlog
 
@@ -21,10 +22,12 @@ _REPORTED_MAX = 100  # problems of one round: a journal that was replaced whole 
 _AWAY_S = 1.0
 
 
-async def rechecking(auditor: Auditor, bus: Bus) -> None:
-    """Look again whenever the auditor asks for it."""
+async def rechecking(auditor: Auditor, bus: Bus, every_s: float) -> None:
+    """Look again whenever the auditor asks for it, and every so often."""
     while True:
-        await auditor.recheck.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await auditor.recheck.wait()
         auditor.recheck.clear()
         try:
             await recheck(auditor, bus)

@@ -1,6 +1,8 @@
 """The auditor killed at every boundary of its work: no line is lost, and no checkpoint contradicts another."""
 
+import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,28 @@ async def checked_file(world: World, file: Path) -> list[LogCheckpoint]:
     assert all(each.root == tree.root(each.size) for each in found)
     assert not await stored(world.bus, subjects.AUDIT, audit.PROBLEMS)
     return found
+
+
+async def test_stopped_while_the_bus_is_away_it_ends_in_peace_and_signs_the_rest_later(tmp_path: Path) -> None:
+    async with world_in(tmp_path, *STAGES) as world:
+        env = {**os.environ, **world.env, **ENV, "WORKMESH_ROLE_INSTANCE": "auditor-1"}
+        log = tmp_path / "auditor.log"
+        with log.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "console.main", "run", "auditor", env=env, stderr=stderr
+            )
+        try:
+            await world.outcome(await world.publish("first"))
+            await until(lambda: is_covered(world))
+            async with world.bus_away():
+                await until(lambda: "bus_disconnected" in log.read_text())
+                process.terminate()
+                assert await asyncio.wait_for(process.wait(), 60) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        async with world.role("auditor", env=ENV):
+            await world.outcome(await world.publish("second"))
+            await until(lambda: is_covered(world))
+        assert await checked(world, world.site.folder / "audit" / "checkpoints")

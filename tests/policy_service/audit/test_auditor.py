@@ -15,12 +15,13 @@ from mesh import audit, records, subjects
 from mesh.audit import Problem
 from mesh.bus import Bus, StoredMessage
 from mesh.journal import Message, committing
+from mesh.lifetime import background
 from mesh.merkle import Tree, leaf_hash
 from mesh.signed_note import LogCheckpoint
 from mesh.trust import TrustDirectory
 from policy_service.audit.auditor import Auditor
 from policy_service.audit.files import CheckpointFile, LogFile
-from policy_service.audit.rechecking import recheck
+from policy_service.audit.rechecking import recheck, rechecking
 from tests.mesh.live_mesh import LiveMesh, eventually, publish, put, stored
 from tests.mesh.samples import context, plan
 
@@ -226,6 +227,22 @@ async def test_a_journal_that_was_made_anew_is_told_and_what_it_holds_named(live
         assert [each.size for each in await notes(bus)] == [9]
         async with auditing(live) as auditor:  # sees it from the start, too
             assert auditor.recheck.is_set() and not auditor.refuses
+
+
+async def test_a_store_that_was_swapped_unnoticed_is_found_by_looking_again(live: LiveMesh) -> None:
+    async with live.bus() as bus, auditing(live) as auditor:
+        await write(bus, 1, 5)
+        await auditor.finish()
+        auditor.recheck.clear()
+        await lose(bus)  # all is there, in the same order
+        await auditor.finish()
+        assert not auditor.recheck.is_set() and await problems(bus) == []
+
+        async def is_told() -> bool:
+            return await problems(bus) == [("stored_again", 1, 5)]
+
+        async with background(rechecking(auditor, bus, 0.2), "rechecking"):
+            await eventually(is_told)
 
 
 @pytest.mark.parametrize("ages", [True, False])

@@ -168,10 +168,9 @@ def _tell(answer: WordAnswer, as_json: bool) -> None:
 
 
 def _roles(item: Waiting) -> str:
-    if not item.stand_ins or item.escalate_at is None:
-        return ", ".join(item.roles)
-    when = "or" if now() >= item.escalate_at else f"from {item.escalate_at:%H:%M} on"
-    return f"{', '.join(item.roles)}; {when} {', '.join(item.stand_ins)}"
+    """Who may act now: the roles that it waits for, and once it is escalated those who stand in."""
+    escalated = item.escalate_at is not None and now() >= item.escalate_at
+    return ", ".join(item.roles) + (f" or {', '.join(item.stand_ins)}" if escalated and item.stand_ins else "")
 
 
 def _panel(shown: Shown) -> Panel:

@@ -169,11 +169,11 @@ class Words:
         """Decide again with the role among the approvals, on the facts and limits of now."""
         if said.person in case.correctors():
             raise TerminalError(f"{said.person} has corrected this plan: another person must approve it")
-        if said.person in {each.statement.person for each in case.approvals()}:
-            raise TerminalError(f"{said.person} has approved this plan already: another person must say the rest")
         at = now()
         matter = await self._decider.matter(case.context, case.plan, case.agent, at)
         before = self._voices(case)
+        if said.person in {voice.person for voice in before}:
+            raise TerminalError(f"{said.person} has approved this plan already: another person must say the rest")
         voices = [*before, _voice(said, case.is_escalated(at))]
         _check_person(matter, case, said, entry)
         header = self._header(case, "execute")

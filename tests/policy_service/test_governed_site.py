@@ -181,7 +181,7 @@ async def test_a_tool_goes_up_with_evidence_and_a_word_and_down_by_itself(tmp_pa
             assert (await world.outcome(small)).status is OutcomeStatus.COMPLETED
             above = await world.publish("above", amount=501)
             assert (
-                "amounts above 500"
+                "more than 5.00 USD needs approval"
                 in (await world.shown(above if await world.waits(above) else "")).steps[0].reasons[-1]
             )
             await world.say(above, Word.REJECT)

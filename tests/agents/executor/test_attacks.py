@@ -207,11 +207,12 @@ async def test_a_forged_approval_on_record_counts_for_nothing(world: World, exec
         "policy",
         Approval(header=decision.header, statement=statement, signed=sign(statement, STATEMENT_TYPE, thief)),
     )
-    with pytest.raises(ServiceError, match="has not the role auditor"):
-        await world.say(task, Word.APPROVE)
-    await world.quarantined("policy", "has not the role auditor")
+    answer = await world.say(task, Word.APPROVE)
+    assert (answer.verdict, answer.reason) == ("", "another person must approve too: auditor")
     assert world.applied(task) == []
     assert task in await world.waiting()
+    # The one whose name was forged is not kept from saying so in truth.
+    assert (await world.say(task, Word.APPROVE, "anna", "auditor")).verdict == "allow"
 
 
 async def test_a_forged_word_settles_no_doubt(world: World, executor: Running) -> None:

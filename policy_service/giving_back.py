@@ -12,7 +12,7 @@ from mesh import records, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.errors import TerminalError
-from mesh.journal import Journal, Message, Stored
+from mesh.journal import Journal, Stored
 from mesh.projection import Projection
 from mesh.records import Decision, Outcome, OutcomeStatus, Result, ResultStatus, Verdict
 from policy_service.ledger import Ledger
@@ -73,8 +73,8 @@ class GivingBack:
             held = back.get((use.limit, use.key))
             if held is None or take.amount > held.amount:
                 back[use.limit, use.key] = take
-        marker = Message(subjects.limit(domain, MARKER, task_id), b'{"given_back":true}')
-        done = await self._ledger.give_back(marker, tuple(back.values()), decision.header.at.timestamp())
+        marked = subjects.limit(domain, MARKER, task_id)
+        done = await self._ledger.give_back(marked, tuple(back.values()), decision.header.at.timestamp())
         if done:
             log.info("limit_given_back", task_id=task_id, limits=sorted({use.limit for use in decision.limits}))
         return done

@@ -5,6 +5,7 @@ copies, kills and restarts, and needs no state of its own; what a process rememb
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ import structlog
 
 from mesh import faultpoints, metrics, subjects
 from mesh.bus import Bus
-from mesh.clock import unix
+from mesh.clock import now, unix
 from mesh.errors import ConflictError
 from mesh.journal import CREATE, Journal, Message, Write
 from mesh.records import LimitUse
@@ -82,11 +83,15 @@ class Ledger:
                 await self._settle(items)
             except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
                 for item in items:
-                    if not item.done.done():
-                        item.done.set_exception(error)
+                    _fail(item, error)
 
-    async def give_back(self, marker: Message, takes: Sequence[Take], taken_at_s: float) -> bool:
-        """Undo what a task took, once: ``marker`` is committed with it. Whether it was this call that did."""
+    async def give_back(self, marked: str, takes: Sequence[Take], taken_at_s: float) -> bool:
+        """Undo what a task took, once: a marker at the subject ``marked`` is committed with it.
+
+        Whether it was this call that did.
+        """
+        note = {"given_back_at": now(), "by": secrets.token_hex(8)}  # no other call's marker is the same
+        marker = Message(marked, _encode(note))
         for _ in range(_TRIES):
             held = await self._read({take.subject for take in takes})
             changed = {
@@ -105,8 +110,7 @@ class Ledger:
     async def _settle(self, items: Sequence[_Item]) -> None:
         for attempt in range(_TRIES):
             drafts, windows = await self._draft(items, fresh=attempt > 0)
-            items = [item for item in items if not item.done.done()]
-            writes = [write for draft in drafts for write in draft.writes]
+            writes = [write for _, draft in drafts for write in draft.writes]
             changes = [_message(subject, held.window, held.seq) for subject, held in windows.items()]
             await faultpoints.reach("policy.before_taking")
             try:
@@ -114,24 +118,27 @@ class Ledger:
             except ConflictError as error:
                 metrics.LIMIT_CONFLICTS.inc()
                 self._forget({take.subject for item in items for take in item.takes})
-                if len(items) > 1:
-                    for item in items:
+                if len(drafts) > 1:
+                    for item, _ in drafts:
                         await self._settle([item])
                     return
                 if not error.subject.startswith("limit."):
-                    items[0].done.set_exception(error)
+                    _fail(drafts[0][0], error)
                     return
                 continue
             for (subject, held), seq in zip(windows.items(), seqs[len(writes) :], strict=True):
                 self._remember(subject, _Held(seq, held.window))
-            for item, draft in zip(items, drafts, strict=True):
-                item.done.set_result(draft)
+            for item, draft in drafts:
+                if not item.done.done():
+                    item.done.set_result(draft)
             return
         for item in items:
-            item.done.set_exception(ConflictError(item.takes[0].subject, f"others were faster {_TRIES} times"))
+            _fail(item, ConflictError(item.takes[0].subject, f"others were faster {_TRIES} times"))
 
-    async def _draft(self, items: Sequence[_Item], *, fresh: bool) -> tuple[list[Draft], dict[str, _Held]]:
-        """What all items come to, one after another, and the windows that this changes."""
+    async def _draft(
+        self, items: Sequence[_Item], *, fresh: bool
+    ) -> tuple[list[tuple[_Item, Draft]], dict[str, _Held]]:
+        """What the items come to, one after another, and the windows that this changes. Who gave up is left out."""
         wanted = {take.subject for item in items for take in item.takes}
         held = await self._read(wanted if fresh else wanted - self._known.keys())
         held |= {subject: self._known[subject] for subject in wanted - held.keys()}
@@ -139,16 +146,18 @@ class Ledger:
             # Nobody is turned away for what another copy has given back since.
             held |= await self._read(wanted)
         changed: dict[str, _Held] = {}
-        drafts: list[Draft] = []
+        drafts: list[tuple[_Item, Draft]] = []
         for item in items:
+            if item.done.done():
+                continue
             at = unix()
             state = held | changed
             try:
                 draft = item.draft(_uses(item.takes, state, at))
             except Exception as error:  # noqa: BLE001 - it is the one whose draft this is that must know
-                item.done.set_exception(error)
+                _fail(item, error)
                 continue
-            drafts.append(draft)
+            drafts.append((item, draft))
             for take in item.takes if draft.takes else ():
                 before = state[take.subject]
                 window = before.window.resized(take.limit.length_s).take(at, take.amount, take.tasks)
@@ -176,6 +185,11 @@ class Ledger:
     def _forget(self, names: Iterable[str]) -> None:
         for name in names:
             self._known.pop(name, None)
+
+
+def _fail(item: _Item, error: Exception) -> None:
+    if not item.done.done():
+        item.done.set_exception(error)
 
 
 def _uses(takes: Iterable[Take], held: dict[str, _Held], at_s: float) -> tuple[LimitUse, ...]:

@@ -6,7 +6,7 @@ leaf. A sequence that the journal does not hold has a line too, so the log has n
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -134,3 +134,14 @@ async def read_lines(bus: Bus) -> AsyncIterator[str]:
                 yield line
                 expected += 1
         seq = page[-1].seq + 1
+
+
+def runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of sequences that follow each other."""
+    found: list[tuple[int, int]] = []
+    for seq in seqs:
+        if found and found[-1][1] == seq - 1:
+            found[-1] = (found[-1][0], seq)
+        else:
+            found.append((seq, seq))
+    return found

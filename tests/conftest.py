@@ -1,9 +1,13 @@
-"""What all tests share: where the real inputs are."""
+"""What all tests share: where the real inputs are, and a real bus."""
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from tests.mesh.live_mesh import LiveMesh, live_mesh, prepare
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,3 +31,16 @@ def shared_data() -> Path:
 def retail_data(shared_data: Path) -> Path:
     """Real orders, customers, products, requests, and what must come of them."""
     return shared_data / "retail"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Streams, buckets and durable consumers as ``workmesh up`` makes them, made once."""
+    return asyncio.run(prepare(tmp_path_factory.mktemp("prepared")))
+
+
+@pytest.fixture
+async def live(tmp_path: Path, prepared: Path) -> AsyncIterator[LiveMesh]:
+    """A bus with its streams, buckets and durable consumers, all empty."""
+    async with live_mesh(tmp_path / "live", prepared) as running:
+        yield running

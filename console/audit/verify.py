@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from console.audit.document import Export, Message, Proof
 from console.audit.signatures import signature_of
 from mesh import records
-from mesh.audit import Entry, task_of
+from mesh.audit import Entry, runs, task_of
 from mesh.errors import SignatureError, TerminalError, WorkmeshError
 from mesh.merkle import Tree, leaf_hash, verify_consistency, verify_inclusion
 from mesh.records import Struct
@@ -299,13 +299,13 @@ def _messages(entries: Sequence[Entry], messages: Sequence[Message], first: int)
                 again.append(message.seq)
     lost = [entry for entry in entries[first - 1 :] if not entry.is_missing and entry.seq not in seen]
     findings += _strays(entries, strays, lost)
-    for start, last in _runs(again):
+    for start, last in runs(again):
         detail = "same record, but stored at another time than audited: the store was written anew"
         subject = entries[start - 1].subject if start == last else ""
         findings.append(
             Finding(kind="stored_again", seq=start, last=last, subject=subject, task_id=task_of(subject), detail=detail)
         )
-    for start, last in _runs([entry.seq for entry in entries[first - 1 :] if entry.is_missing]):
+    for start, last in runs([entry.seq for entry in entries[first - 1 :] if entry.is_missing]):
         detail = "the journal did not hold it when it was audited"
         findings.append(Finding(kind="missing", seq=start, last=last, detail=detail))
     return sorted(findings, key=lambda finding: (finding.seq, finding.kind))
@@ -328,7 +328,7 @@ def _strays(entries: Sequence[Entry], strays: Sequence[Message], lost: Sequence[
         else:
             new.append(message)
     for offset, origins in shifted.items():
-        for start, last in _runs(sorted(origins)):
+        for start, last in runs(sorted(origins)):
             subject = entries[start - 1].subject if start == last else ""
             now = str(start + offset) if start == last else f"{start + offset} to {last + offset}"
             finding = Finding(
@@ -372,14 +372,3 @@ def _difference(entry: Entry, message: Message) -> str:
     if headers != entry.headers:
         parts.append("its headers are not what was audited")
     return ", ".join(parts)
-
-
-def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow each other."""
-    runs: list[tuple[int, int]] = []
-    for seq in seqs:
-        if runs and runs[-1][1] == seq - 1:
-            runs[-1] = (runs[-1][0], seq)
-        else:
-            runs.append((seq, seq))
-    return runs

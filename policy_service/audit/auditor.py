@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from mesh import audit, faultpoints, metrics, subjects
-from mesh.audit import Entry, Problem, entry_of_message
+from mesh.audit import Entry, Problem, entry_of_message, runs
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, SignatureError
@@ -249,7 +249,7 @@ class Auditor:
         await faultpoints.reach("auditor.after_lines")
         ours = dict(zip((entry.seq for entry in entries), lines, strict=True))
         await self._tell_forks((seq, theirs, ours[seq]) for seq, theirs in forks)
-        for first, last in _runs([entry.seq for entry in entries if entry.is_missing]):
+        for first, last in runs([entry.seq for entry in entries if entry.is_missing]):
             await self.report("missing", first, last, detail="the journal does not hold this sequence")
 
     async def _tell_forks(self, forks: Iterable[tuple[int, str, str]]) -> None:
@@ -279,14 +279,3 @@ def entries_of(page: Iterable[StoredMessage], expected: int) -> list[Entry]:
         entries.append(entry_of_message(message))
         expected = message.seq + 1
     return entries
-
-
-def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow each other."""
-    runs: list[tuple[int, int]] = []
-    for seq in seqs:
-        if runs and runs[-1][1] == seq - 1:
-            runs[-1] = (runs[-1][0], seq)
-        else:
-            runs.append((seq, seq))
-    return runs

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,23 +18,10 @@ from mesh.records import Decision, LimitUse, Phase, Verdict
 from policy_service.ledger import Draft, Ledger
 from policy_service.limits import Take, read_limits
 from policy_service.windows import Window
-from tests.mesh.live_mesh import LiveMesh, live_mesh, prepare, stored
+from tests.mesh.live_mesh import LiveMesh, stored
 from tests.mesh.samples import header
 
 (LIMIT,) = read_limits([{"id": "money", "per": "customer", "window": "PT1H", "amount": 1000}])
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Streams, buckets and durable consumers as ``workmesh up`` makes them."""
-    return asyncio.run(prepare(tmp_path_factory.mktemp("prepared")))
-
-
-@pytest.fixture
-async def live(tmp_path: Path, prepared: Path) -> AsyncIterator[LiveMesh]:
-    """A bus with empty streams."""
-    async with live_mesh(tmp_path / "live", prepared) as running:
-        yield running
 
 
 @dataclass

@@ -30,11 +30,15 @@ class SignatureError(TerminalError):
 
 
 class ConflictError(WorkmeshError):
-    """A create-if-absent or compare-and-set publish lost: the subject holds another record than expected."""
+    """A create-if-absent or compare-and-set publish lost: the subject holds another record than expected.
 
-    def __init__(self, subject: str, message: str) -> None:
+    ``stands`` is false when it holds none: then nobody has done the work, and the race is not lost but to be run again.
+    """
+
+    def __init__(self, subject: str, message: str, *, stands: bool = True) -> None:
         super().__init__(f"{subject}: {message}")
         self.subject = subject
+        self.stands = stands
 
 
 class BusUnavailableError(RetryableError):

@@ -350,9 +350,9 @@ def _fail(group: _Group, error: Exception) -> None:
 
 
 def _conflict(message: Message, stands: StoredMessage | None) -> ConflictError:
-    return ConflictError(
-        message.subject, f"another record stands at {stands.seq}" if stands else "nothing stands there yet"
-    )
+    if stands is None:
+        return ConflictError(message.subject, "nothing stands there yet", stands=False)
+    return ConflictError(message.subject, f"another record stands at {stands.seq}")
 
 
 def _headers(message: Message) -> dict[str, str]:

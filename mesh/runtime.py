@@ -163,7 +163,10 @@ class Stage:
             await self._handler(self._work(delivery))
         except ConflictError as error:
             log.info("lost_race", stage=self.name, subject=error.subject, error=str(error))
-            await delivery.ack()
+            if error.stands:
+                await delivery.ack()
+            else:  # nobody's output is there: the input is not done
+                await delivery.nak(self._backoff(delivery.attempt))
         except RetryableError as error:
             delay = error.delay_s if error.delay_s is not None else self._backoff(delivery.attempt)
             if not isinstance(error, NotYetError):

@@ -15,7 +15,7 @@ import structlog
 from mesh import faultpoints, metrics, subjects
 from mesh.bus import Bus
 from mesh.clock import now, unix
-from mesh.errors import ConflictError
+from mesh.errors import ConflictError, RetryableError
 from mesh.journal import CREATE, Journal, Message, Write
 from mesh.records import LimitUse
 from policy_service.limits import Take
@@ -67,7 +67,8 @@ class Ledger:
         """Commit what ``draft`` makes of the limits as they stand; what was committed.
 
         ``draft`` gets the uses of all ``takes``, in order, and may be asked again when another copy was faster. Raises
-        ``ConflictError`` when one of its records stands there already, and what ``draft`` raises.
+        ``ConflictError`` when one of its records stands there already, ``RetryableError`` when others were faster again
+        and again, and what ``draft`` raises.
         """
         item = _Item(takes, draft)
         await self._queue.put(item)
@@ -105,14 +106,14 @@ class Ledger:
                 if error.subject == marker.subject:
                     return False
                 self._forget(changed)
-        raise ConflictError(marker.subject, f"others were faster {_TRIES} times")
+        raise RetryableError(f"{marked}: others counted first {_TRIES} times")
 
     async def _settle(self, items: Sequence[_Item]) -> None:
         for attempt in range(_TRIES):
             drafts, windows = await self._draft(items, fresh=attempt > 0)
             writes = [write for _, draft in drafts for write in draft.writes]
             changes = [_message(subject, held.window, held.seq) for subject, held in windows.items()]
-            await faultpoints.reach("policy.before_taking")
+            await faultpoints.reach("policy.before_commit")
             try:
                 seqs = await self._journal.commit_with(writes, changes)
             except ConflictError as error:
@@ -122,7 +123,7 @@ class Ledger:
                     for item, _ in drafts:
                         await self._settle([item])
                     return
-                if not error.subject.startswith("limit."):
+                if drafts and error.stands and not error.subject.startswith("limit."):
                     _fail(drafts[0][0], error)
                     return
                 continue
@@ -133,7 +134,7 @@ class Ledger:
                     item.done.set_result(draft)
             return
         for item in items:
-            _fail(item, ConflictError(item.takes[0].subject, f"others were faster {_TRIES} times"))
+            _fail(item, RetryableError(f"{item.takes[0].subject}: others counted first {_TRIES} times"))
 
     async def _draft(
         self, items: Sequence[_Item], *, fresh: bool
@@ -199,4 +200,5 @@ def _uses(takes: Iterable[Take], held: dict[str, _Held], at_s: float) -> tuple[L
 
 
 def _message(subject: str, window: Window, expected: int) -> Message:
-    return Message(subject, _encode(window), expected=expected)
+    """The window as this write alone makes it: two copies that take the same at once do not write the same."""
+    return Message(subject, _encode(msgspec.structs.replace(window, by=secrets.token_hex(8))), expected=expected)

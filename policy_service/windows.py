@@ -23,11 +23,13 @@ class Window(Struct, frozen=True, kw_only=True):
     """The buckets of one limit and key, oldest first; as it stands in the journal.
 
     ``length_s`` is the window's. ``seen_s`` is the latest time that was counted: a clock that is behind counts as that.
+    ``by`` tells one write of it from another that says the same.
     """
 
     length_s: int
     buckets: tuple[Bucket, ...] = ()
     seen_s: int = 0
+    by: str = ""
 
     @property
     def bucket_s(self) -> int:

@@ -13,7 +13,7 @@ import structlog.testing
 
 from mesh import quarantine, subjects
 from mesh.bus import Bus
-from mesh.errors import RetryableError, TerminalError, UncertainError
+from mesh.errors import ConflictError, RetryableError, TerminalError, UncertainError
 from mesh.journal import Committer, Write, committing, message_of
 from mesh.lifetime import end
 from mesh.middleware.dead_letter import dead_letter
@@ -162,6 +162,23 @@ async def test_a_lost_race_is_acknowledged_and_what_stands_stays(live: LiveMesh)
             await eventually(lambda: acked(bus))
         (stands,) = await stored(bus, JOURNAL, "task.plan.>")
         assert b"another was first" in stands.data
+
+
+async def test_a_conflict_over_what_nobody_has_written_is_no_lost_race(live: LiveMesh) -> None:
+    attempts: list[int] = []
+
+    async def handler(work: Work) -> Outputs:
+        attempts.append(work.attempt)
+        if work.attempt == 1:
+            raise ConflictError("task.plan.retail.t1.-", "nothing stands there yet", stands=False)
+        return await planning(work)
+
+    async with live.bus() as bus:
+        await put(bus, context())
+        async with stage(live, handler):
+            await eventually(lambda: acked(bus))
+        assert attempts == [1, 2]
+        assert await plans(bus) == ["t1"]
 
 
 async def test_what_may_succeed_later_comes_again_after_its_delay(live: LiveMesh) -> None:

@@ -135,3 +135,11 @@ async def test_one_draft_that_fails_or_was_given_up_fails_no_other(live: LiveMes
         with pytest.raises(ZeroDivisionError):
             await failing
         assert copy.allowed == 5
+
+
+async def test_copies_that_take_the_same_at_the_same_moment_are_told_apart(live: LiveMesh) -> None:
+    async with copy_on(live) as one, copy_on(live) as two:
+        for n in range(10):
+            await asyncio.gather(one.decide(f"one-{n}", 7), two.decide(f"two-{n}", 7))
+        assert (one.allowed, two.allowed) == (10, 10)
+        assert ((await window_of(one)).amount, (await window_of(one)).tasks) == (140, 20)

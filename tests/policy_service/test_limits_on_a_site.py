@@ -33,7 +33,7 @@ async def decision_on(world: World, task: str, step: str = "-") -> Decision:
 async def test_small_amounts_that_are_one_large_one_are_caught_though_two_copies_are_killed(tmp_path: Path) -> None:
     async with world_in(tmp_path, *BEFORE, "executor") as world:
         await world.govern({"limits.yaml": LIMITS})
-        fault = f"policy.before_taking=kill@{tmp_path / 'once'}"
+        fault = f"policy.before_commit=kill@{tmp_path / 'once'}"
         async with world.role("policy", fault=fault) as one, world.role("policy", instance="2") as two:
             tasks = [await world.publish(f"split-{n}", amount=100, account="split") for n in range(40)]
             await one.died()

@@ -188,6 +188,8 @@ class Controls:
         return what
 
     def _open(self, kind: Kind[A], message: StoredMessage) -> Standing[A]:
+        if message.is_forwarded:
+            raise SignatureError("it was not published there, but sent there by the server's answer to a read")
         stored_at = datetime.fromisoformat(message.time)
         act, keyid = open_envelope(message.data, CONTROL_TYPE, kind.model, lambda key: None)
         self._judge(kind, act, message.subject, keyid, stored_at)
@@ -230,6 +232,9 @@ class _PastTrust:
         """Take in the versions that are new."""
         while page := await self._bus.read(_TRUST_STREAM, self._seq + 1, _PAGE, f"{_TRUST_PREFIX}>"):
             for message in page:
+                if message.is_forwarded:
+                    log.error("trust_entry_refused", seq=message.seq, reason="it was not published there")
+                    continue
                 name = message.subject.removeprefix(_TRUST_PREFIX)
                 self._versions.append((datetime.fromisoformat(message.time), name, self._entry(message, name)))
             self._seq = page[-1].seq

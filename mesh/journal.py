@@ -326,7 +326,8 @@ def message_of(write: Write) -> Message:
 
 
 def stored(message: StoredMessage) -> Stored:
-    """The message as a record; raises ``TerminalError`` when it is none."""
+    """The message as a record; raises ``TerminalError`` when it is none, or nobody published it there."""
+    message.require_published()
     try:
         record = records.decode(message.data)
     except ValueError as error:

@@ -42,6 +42,7 @@ class StreamSpec:
             "allow_direct": True,
             "allow_atomic": True,
             "deny_delete": True,
+            "deny_purge": True,
         }
 
 

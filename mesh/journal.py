@@ -330,7 +330,7 @@ def stored(message: StoredMessage) -> Stored:
     message.require_published()
     try:
         record = records.decode(message.data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TerminalError(f"{message.subject} at {message.seq} is not a record: {error}") from error
     return Stored(message.seq, message.subject, datetime.fromisoformat(message.time), record)
 

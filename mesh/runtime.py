@@ -58,7 +58,7 @@ class Work:
         """The input as a journal record; raises ``TerminalError`` when it is not one."""
         try:
             record = records.decode(self.data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TerminalError(f"{self.subject} at {self.seq} is not a record: {error}") from error
         if subjects.of(record) != self.subject:
             raise TerminalError(f"a record of {subjects.of(record)} stands at {self.subject}")

@@ -1,6 +1,7 @@
 """A wholly compromised planner in the ledger's domain: forbidden tools, split amounts, and records that are none."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -151,7 +152,7 @@ def nested(depth: int) -> bytes:
     return b'{"account":"deep","amount":' + b"[" * depth + b"]" * depth + b"}"
 
 
-BYTES = {
+BYTES: dict[str, Callable[[bytes], bytes]] = {
     "deep nesting": lambda data: data.replace(b'{"account": "a", "amount": 1}', nested(20_000)),
     "a lone surrogate": lambda data: data.replace(b'"account": "a"', b'"account": "\\ud800"'),
     "overlong UTF-8": lambda data: data.replace(b'"account": "a"', b'"account": "\xc0\xaf"'),

@@ -81,7 +81,7 @@ def undoing(tool: str, **values: Any) -> Forge:
     return forge
 
 
-ADDRESS = {
+ADDRESS: dict[str, Any] = {
     "address1": "1 Thief Row",
     "address2": "",
     "city": "Galena",
@@ -90,7 +90,7 @@ ADDRESS = {
     "zip": "61036",
     "expect_amount": 0,
 }
-LETTER = {"email": "thief@example.com", "subject": "Your return", "body": "Dear customer"}
+LETTER: dict[str, Any] = {"email": "thief@example.com", "subject": "Your return", "body": "Dear customer"}
 
 PLANS: dict[str, Forge] = {
     "the same call on her other order": only(order_id=OWN_OTHER_ORDER),

@@ -12,7 +12,7 @@ import pytest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-HELD, OPEN = "held", "**open**"
+HELD, IN_PART, OPEN = "held", "in part", "**open**"
 
 RISKS = {
     "ASI01": "Agent Goal Hijack",
@@ -42,9 +42,11 @@ class Attack:
     test: str
     variants: int
     result: str
+    line: int
 
 
-ATTACKS: list[Attack] = []
+ATTACKS: dict[str, Attack] = {}
+"""By test."""
 
 
 def attack(group: str, attacker: str, does: str, holds: str, seen: str, *risks: str) -> Callable[[F], F]:
@@ -54,9 +56,12 @@ def attack(group: str, attacker: str, does: str, holds: str, seen: str, *risks: 
     def enter(test: F) -> F:
         marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
         variants = prod(len(mark.args[1]) for mark in marks if mark.name == "parametrize")
-        result = OPEN if any(mark.name == "xfail" for mark in marks) else HELD
+        result = IN_PART if holds.startswith("in part") else HELD
+        if any(mark.name == "xfail" for mark in marks):
+            result = OPEN
         name = f"{test.__module__.rpartition('.')[2]}::{test.__name__}"
-        ATTACKS.append(Attack(group, attacker, does, holds, seen, risks, name, variants, result))
+        line = test.__code__.co_firstlineno
+        ATTACKS[name] = Attack(group, attacker, does, holds, seen, risks, name, variants, result, line)
         return test
 
     return enter
@@ -68,17 +73,21 @@ def rows() -> list[str]:
         "| attacker | does | must hold | seen in | risk | cases | result |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for each in sorted(ATTACKS, key=lambda each: GROUPS.index(each.group)):
+    for each in sorted(ATTACKS.values(), key=_place):
         risks = ", ".join(each.risks)
         cells = (each.attacker, each.does, each.holds, each.seen, risks, f"{each.variants} `{each.test}`", each.result)
         found.append(f"| {' | '.join(cells)} |")
     return found
 
 
+def _place(each: Attack) -> tuple[int, str, int]:
+    return GROUPS.index(each.group), each.test.partition("::")[0], each.line
+
+
 def coverage() -> list[str]:
     """How many attacks and cases stand for each risk."""
     found = ["| risk | attacks | cases |", "| --- | --- | --- |"]
     for risk, name in RISKS.items():
-        mine = [each for each in ATTACKS if risk in each.risks]
+        mine = [each for each in ATTACKS.values() if risk in each.risks]
         found.append(f"| {risk} {name} | {len(mine)} | {sum(each.variants for each in mine)} |")
     return found

@@ -1,7 +1,6 @@
 """Writes the tables of docs/security.md from the attacks: ``python -m tests.redteam.page``."""
 
 import importlib
-import re
 from pathlib import Path
 
 from tests.redteam import catalogue
@@ -16,9 +15,8 @@ def written(page: str) -> str:
         importlib.import_module(f"tests.redteam.{path.stem}")
     for name, lines in (("attacks", catalogue.rows()), ("coverage", catalogue.coverage())):
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        page = re.sub(
-            f"{begin}.*?{end}", lambda _, b=begin, e=end, t=lines: b + "\n".join(t) + "\n" + e, page, flags=re.S
-        )
+        before, _, rest = page.partition(begin)
+        page = before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
     return page
 
 

@@ -56,13 +56,15 @@ class Kind(Generic[A]):
     """One kind of act: the token of its subjects, its struct, where it stands, and who may do it.
 
     ``subject(act)`` is a function of its scope. ``check(act, entry)`` raises ``SignatureError`` when ``entry``, which
-    the signer had when the act was stored, does not allow it.
+    the signer had when the act was stored, does not allow it. ``word(act)`` is the key, name and role of a person whose
+    signed word the act holds and needs: that person is held against the trust of that time too.
     """
 
     what: str
     model: type[A]
     subject: Callable[[A], str]
     check: Callable[[A, TrustEntry], None]
+    word: Callable[[A], tuple[str, str, str] | None] = lambda act: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,11 @@ class Controls:
         if kind.subject(act) != subject:
             raise SignatureError(f"an act on {kind.subject(act)} stands at {subject}")
         kind.check(act, entry)
+        if (word := kind.word(act)) is not None:
+            keyid, person, role = word
+            speaker = self._trust.entry(keyid, person, at)
+            if speaker.kind != "person" or role not in speaker.roles:
+                raise SignatureError(f"{person} is a {speaker.kind} without the role {role}: the word does not count")
         before = self._standing[kind.what].get(subject)
         if before is not None and act.at <= before.act.at:
             raise SignatureError(f"it is from {act.at.isoformat()}, not after the one in force: a replay")

@@ -13,13 +13,13 @@ import pytest_asyncio
 from console.words import say
 from mesh import quarantine, subjects
 from mesh.activation import Activation, active_key
-from mesh.autonomy import AUTONOMY, Evidence, Stage, StageAct
+from mesh.autonomy import AUTONOMY, Evidence, Stage, StageAct, StageWord
 from mesh.bus import StoredMessage
 from mesh.clock import now
 from mesh.control import Controls
 from mesh.halts import HALT, Halt, read_halts
 from mesh.records import Context, OutcomeStatus, Word
-from mesh.signing import ACTIVATION_TYPE, CONTROL_TYPE, sign
+from mesh.signing import ACTIVATION_TYPE, CONTROL_TYPE, STAGE_TYPE, sign
 from tests.console.conftest import WORKMESH
 from tests.ledger_pack.running import until
 from tests.ledger_pack.world import World
@@ -129,6 +129,49 @@ async def test_a_stage_is_not_raised_without_a_word(world: World, who: str) -> N
     controls = Controls(world.bus, world.site.admin.public_key, AUTONOMY)
     await controls.refresh()
     assert controls.standing(AUTONOMY) == ()
+
+
+@attack(
+    "governance",
+    "policy, stolen",
+    "raises how far a tool may act, with a word that a stranger, itself or a person without the role has signed",
+    "the act is refused: the word is not of a person with the role",
+    "the acts in force as a new process reads them",
+    "ASI03",
+    "ASI10",
+)
+@pytest.mark.parametrize("who", ["thief", "policy", "carla"])
+async def test_a_stage_is_not_raised_with_a_strangers_word(world: World, who: str) -> None:
+    signers = {"thief": world.thief, "policy": world.site.identity("policy"), "carla": world.people["carla"]}
+    at = now()
+    said = StageWord(
+        domain="ledger",
+        tool="ledger.note",
+        before=Stage.OBSERVE,
+        stage=Stage.PROPOSE,
+        role="owner",
+        person="otto" if who == "thief" else who,
+        reason="",
+        nonce="n",
+        at=at,
+        expires_at=at,
+    )
+    raised = StageAct(
+        person="policy",
+        at=at,
+        domain=said.domain,
+        tool=said.tool,
+        before=said.before,
+        stage=said.stage,
+        evidence=Evidence(since=at, tasks=9_999),
+        word=sign(said, STAGE_TYPE, signers[who]),
+    )
+    signer = world.site.identity("policy")
+    async with world.connected("policy") as bus:
+        await bus.request(AUTONOMY.subject(raised), bytes(sign(raised, CONTROL_TYPE, signer)))
+    controls = Controls(world.bus, world.site.admin.public_key, AUTONOMY)
+    await controls.refresh()
+    assert [item for item in controls.standing(AUTONOMY) if item.act.tool == "ledger.note"] == []
 
 
 @attack(

@@ -76,7 +76,10 @@ class FactStore:
 
     async def _last(self, subject: str) -> Standing | None:
         message = await self._bus.last(subjects.MEMORY, subject)
-        return Standing(message.seq, _fact(message.data, subject)) if message else None
+        if message is None:
+            return None
+        message.require_published()
+        return Standing(message.seq, _fact(message.data, subject))
 
     async def _put(self, subject: str, fact: FactEvent, expected: int) -> int | None:
         """The sequence of the version once it is stored, or ``None`` for a lost race."""

@@ -232,6 +232,7 @@ class Activations:
         message = await self._bus.last(_STREAM, subject)
         if message is None:
             raise TerminalError(f"{subject} is not in the bucket {subjects.POLICY_BUCKET}: publish the bundle first")
+        message.require_published()
         payload, _ = open_envelope(
             msgspec.Raw(message.data), payload_type, model, lambda keyid: self._require_signer(keyid)
         )

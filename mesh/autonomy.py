@@ -130,4 +130,12 @@ def _check(act: StageAct, entry: TrustEntry) -> None:
         raise SignatureError(f"the word of {said.person} is about another change of stage")
 
 
-AUTONOMY = Kind("autonomy", StageAct, _subject, _check)
+def _word(act: StageAct) -> tuple[str, str, str] | None:
+    """Who said that a tool may act further."""
+    if act.stage.rank <= act.before.rank:
+        return None
+    said, keyid = open_envelope(act.word, STAGE_TYPE, StageWord, lambda key: None)
+    return keyid, said.person, said.role
+
+
+AUTONOMY = Kind("autonomy", StageAct, _subject, _check, _word)

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from mesh import metrics
-from mesh.errors import BusUnavailableError, TerminalError, TooManyResultsError
+from mesh.errors import BusUnavailableError, ForwardedError, TerminalError, TooManyResultsError
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,10 @@ _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _BLANK = " \t\n\r\x0b\x0c"
 _NO_RESPONDERS = "503"
+# The server says in these headers where a message it hands out stands. One that was stored with them is its answer to
+# a read, sent to a subject that the reader may not write: the server holds no reply subject against the permissions.
+_SUBJECT = "Nats-Subject"
+_FORWARDED = "Nats-Subject-Before"
 # A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
 _PING_S, _PINGS = 1, 3
 _DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
@@ -47,6 +51,16 @@ class StoredMessage:
     time: str
     data: bytes
     headers: Mapping[str, str]
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether nobody published it there: it is an answer of the server that somebody had sent there."""
+        return _FORWARDED in self.headers
+
+    def require_published(self) -> None:
+        """Raise ``ForwardedError`` for one that is forwarded."""
+        if self.is_forwarded:
+            raise ForwardedError(self.subject, self.seq)
 
 
 class Bus:
@@ -271,6 +285,8 @@ class _Client(Client):
             name, colon, value = line.partition(":")
             name = name.strip(_BLANK)
             if colon and name.isascii() and "".join(name.split()) == name:
+                if name == _SUBJECT and name in headers:
+                    headers[_FORWARDED] = headers[name]
                 headers[name] = value.strip(_BLANK)
         return headers
 

@@ -56,13 +56,15 @@ class Kind(Generic[A]):
     """One kind of act: the token of its subjects, its struct, where it stands, and who may do it.
 
     ``subject(act)`` is a function of its scope. ``check(act, entry)`` raises ``SignatureError`` when ``entry``, which
-    the signer had when the act was stored, does not allow it.
+    the signer had when the act was stored, does not allow it. ``word(act)`` is the key, name and role of a person whose
+    signed word the act holds and needs: that person is held against the trust of that time too.
     """
 
     what: str
     model: type[A]
     subject: Callable[[A], str]
     check: Callable[[A, TrustEntry], None]
+    word: Callable[[A], tuple[str, str, str] | None] = lambda act: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class Controls:
         return what
 
     def _open(self, kind: Kind[A], message: StoredMessage) -> Standing[A]:
+        if message.is_forwarded:
+            raise SignatureError("it was not published there, but sent there by the server's answer to a read")
         stored_at = datetime.fromisoformat(message.time)
         act, keyid = open_envelope(message.data, CONTROL_TYPE, kind.model, lambda key: None)
         self._judge(kind, act, message.subject, keyid, stored_at)
@@ -198,6 +202,11 @@ class Controls:
         if kind.subject(act) != subject:
             raise SignatureError(f"an act on {kind.subject(act)} stands at {subject}")
         kind.check(act, entry)
+        if (word := kind.word(act)) is not None:
+            keyid, person, role = word
+            speaker = self._trust.entry(keyid, person, at)
+            if speaker.kind != "person" or role not in speaker.roles:
+                raise SignatureError(f"{person} is a {speaker.kind} without the role {role}: the word does not count")
         before = self._standing[kind.what].get(subject)
         if before is not None and act.at <= before.act.at:
             raise SignatureError(f"it is from {act.at.isoformat()}, not after the one in force: a replay")
@@ -230,6 +239,9 @@ class _PastTrust:
         """Take in the versions that are new."""
         while page := await self._bus.read(_TRUST_STREAM, self._seq + 1, _PAGE, f"{_TRUST_PREFIX}>"):
             for message in page:
+                if message.is_forwarded:
+                    log.error("trust_entry_refused", seq=message.seq, reason="it was not published there")
+                    continue
                 name = message.subject.removeprefix(_TRUST_PREFIX)
                 self._versions.append((datetime.fromisoformat(message.time), name, self._entry(message, name)))
             self._seq = page[-1].seq

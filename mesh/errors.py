@@ -17,6 +17,13 @@ class TerminalError(WorkmeshError):
     """The same input can never succeed: the delivery is dead-lettered with this reason and terminated."""
 
 
+class ForwardedError(TerminalError):
+    """A message that nobody published where it stands: the server's answer to a read was sent there."""
+
+    def __init__(self, subject: str, seq: int) -> None:
+        super().__init__(f"{subject} at {seq} was not published there: an answer of the server was sent there, refused")
+
+
 class SettingsError(WorkmeshError):
     """The settings are wrong; the message names the key and the way out."""
 

@@ -326,10 +326,11 @@ def message_of(write: Write) -> Message:
 
 
 def stored(message: StoredMessage) -> Stored:
-    """The message as a record; raises ``TerminalError`` when it is none."""
+    """The message as a record; raises ``TerminalError`` when it is none, or nobody published it there."""
+    message.require_published()
     try:
         record = records.decode(message.data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TerminalError(f"{message.subject} at {message.seq} is not a record: {error}") from error
     return Stored(message.seq, message.subject, datetime.fromisoformat(message.time), record)
 

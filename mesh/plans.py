@@ -8,6 +8,9 @@ from mesh.journal import Stored
 from mesh.records import Plan, Step
 
 # Room in a subject token for "~undo" and "~resolve", which no step can claim for itself.
+STEPS_MAX = 50
+"""Steps of one plan: what a playbook may have. Facts are read and policies asked for each."""
+
 _STEP_ID = re.compile(r"[a-z][a-z0-9_\-]{0,39}")
 
 
@@ -23,7 +26,13 @@ def faults(plan: Plan) -> list[str]:
     """
     found: list[str] = []
     head = plan.header
-    if plan.digest != plan_digest(head.task_id, head.domain, plan.steps):
+    if len(plan.steps) > STEPS_MAX:
+        return [f"the plan has {len(plan.steps)} steps: at most {STEPS_MAX}"]
+    try:
+        digest = plan_digest(head.task_id, head.domain, plan.steps)
+    except (ValueError, RecursionError) as error:  # not UTF-8, or nested too deep
+        return [f"the plan's arguments cannot be read: {error}"]
+    if plan.digest != digest:
         found.append("the plan's digest is not that of its steps")
     seen: set[str] = set()
     for step in plan.steps:

@@ -148,7 +148,10 @@ class Projection:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             for message in page:
-                self._apply(self._database, message)
+                if message.is_forwarded:
+                    log.error("forwarded_message_skipped", subject=message.subject, seq=message.seq)
+                else:
+                    self._apply(self._database, message)
             self._database.execute(
                 "INSERT OR REPLACE INTO projection_cursor VALUES (?, ?)", (self._follows, page[-1].seq)
             )

@@ -13,13 +13,15 @@ import structlog
 from mesh import faultpoints, records, subjects
 from mesh.bus import StoredMessage
 from mesh.clock import now
-from mesh.errors import ConflictError, RetryableError, TerminalError
+from mesh.errors import ConflictError, ForwardedError, RetryableError, TerminalError
 from mesh.journal import Committer, Message, Write, message_of
 from mesh.lifetime import end
 from mesh.pump import Delivery, Pump
 from mesh.records import AnyRecord, Causation, Header
 
 log = structlog.get_logger(__name__)
+
+FORWARDED = "Nats-Subject"  # in a delivery: it was stored as the server's answer to somebody's read (mesh.bus)
 
 Outputs = Sequence[Write | Message]
 Handler = Callable[["Work"], Awaitable[Outputs]]
@@ -56,7 +58,7 @@ class Work:
         """The input as a journal record; raises ``TerminalError`` when it is not one."""
         try:
             record = records.decode(self.data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TerminalError(f"{self.subject} at {self.seq} is not a record: {error}") from error
         if subjects.of(record) != self.subject:
             raise TerminalError(f"a record of {subjects.of(record)} stands at {self.subject}")
@@ -210,6 +212,8 @@ class Stage:
 
     def _run_and_commit(self, handler: Handler) -> Handler:
         async def run(work: Work) -> Outputs:
+            if FORWARDED in work.headers:
+                raise ForwardedError(work.subject, work.seq)
             outputs = await handler(work)
             if outputs:
                 await faultpoints.reach(f"{self.name}.before_commit")

@@ -26,7 +26,6 @@ class StreamSpec:
     max_age_s: float = 0.0
     max_bytes: int = -1
     max_msg_size: int = MAX_RECORD_BYTES
-    deny_purge: bool = False
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The stream's configuration for the JetStream API. ``discard: new`` refuses rather than forgets."""
@@ -43,7 +42,7 @@ class StreamSpec:
             "allow_direct": True,
             "allow_atomic": True,
             "deny_delete": True,
-            "deny_purge": self.deny_purge,
+            "deny_purge": True,
         }
 
 
@@ -119,8 +118,6 @@ BUCKETS = (
 
 # Quarantine holds any message of another stream in base64: only the server's payload limit bounds it.
 _LARGEST = {subjects.QUARANTINE: -1}
-# What the audit proves, and its proof: the server lets nobody purge them, and never takes that back.
-_NEVER_PURGED = {subjects.JOURNAL, subjects.AUDIT}
 
 STREAM_NAMES = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
 
@@ -134,7 +131,6 @@ def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[S
             ages_s.get(name, 0.0),
             max_bytes.get(name, -1),
             _LARGEST.get(name, MAX_RECORD_BYTES),
-            name in _NEVER_PURGED,
         )
         for name in STREAM_NAMES
     )

@@ -16,7 +16,7 @@ import structlog
 
 from mesh.bus import Bus
 from mesh.clock import now
-from mesh.errors import BusUnavailableError, SignatureError, TerminalError
+from mesh.errors import BusUnavailableError, ForwardedError, SignatureError, TerminalError
 from mesh.identity import Identity, is_public_key
 from mesh.signing import TRUST_TYPE, open_envelope, sign
 from mesh.subjects import TRUST_BUCKET
@@ -258,8 +258,9 @@ async def read_directory(bus: Bus, root_public_key: str) -> TrustDirectory:
         name = message.subject.removeprefix(prefix)
         try:
             if message.data:
+                message.require_published()
                 directory.apply(message.data, name=name)
-        except SignatureError as error:
+        except (ForwardedError, SignatureError) as error:
             log.error("trust_entry_refused", name=name, reason=str(error))
     return directory
 

@@ -77,7 +77,8 @@ class Decider:
         pack = self._packs.get(domain)
         if pack is None:
             raise TerminalError(f"this policy service has no pack {domain!r}: install it and release the record")
-        sheets = await read_sheets(pack, self._systems[domain], context, plan)
+        is_small = len(plan.steps) <= plans.STEPS_MAX  # else it is denied, whatever the facts are
+        sheets = await read_sheets(pack, self._systems[domain], context, plan) if is_small else {}
         bundle = await self._bundles.current(domain)
         around = Circumstances(at=at, agent=agent, stages=self._stages_of(bundle, plan), entity=context.entity)
         return Matter(context, plan, sheets, bundle, around)

@@ -121,8 +121,9 @@ def assess(
             verdicts.append(_deny(step.id, "no facts were read for this step"))
             continue
         verdict = _judge_call(bundle, step.id, step.call, sheet, outside, approvals, extras, around)
-        if step.compensation is not None and "compensation" in bundle.extras:
-            undoing = extras | {"compensation": True}
+        if step.compensation is not None:
+            # Whether or not the policies can tell it from a step: what no policy has seen, nobody may do.
+            undoing = extras | {"compensation": True} if extras else extras
             undo = _judge_call(bundle, step.id, step.compensation, sheet, outside, approvals, undoing, around)
             verdict = _with_compensation(verdict, step.compensation.tool, undo)
         verdicts.append(verdict)

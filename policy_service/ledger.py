@@ -169,6 +169,9 @@ class Ledger:
         """Windows as they stand in the journal; one that is not there yet is empty."""
         names = sorted(wanted)
         found = await asyncio.gather(*(self._bus.last(subjects.JOURNAL, name) for name in names))
+        for message in found:
+            if message is not None:
+                message.require_published()
         held = {
             name: _Held(message.seq, _decode(message.data)) if message else _Held(CREATE, Window(length_s=1))
             for name, message in zip(names, found, strict=True)

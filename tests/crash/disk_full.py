@@ -60,7 +60,7 @@ async def fill_and_free(folder: Path, committer: Committer, operator: Bus) -> No
     filler.unlink()
     await asyncio.wait_for(asyncio.gather(*tasks), 40)
     stored, seq = 0, 1
-    while page := await operator.read(subjects.JOURNAL, seq, 256):
+    while page := await operator.read(subjects.JOURNAL, seq, 256, "task.>"):
         stored += len(page)
         seq = page[-1].seq + 1
     sys.stdout.write(json.dumps({"while_full": while_full, "committed": len(done), "stored": stored}) + "\n")

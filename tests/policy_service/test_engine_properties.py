@@ -1,10 +1,12 @@
 """What must hold for every bundle: a forbid never allows more, and slicing never changes a decision."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.records import StepVerdict, Verdict
-from policy_service.engine import judge
+from policy_service.bundle import Bundle, BundleContents
+from policy_service.engine import Question, judge, judge_approval
 from tests.policy_service.till import make_bundle, make_question
 
 TOOLS = ("till.pay", "till.count", "till.open")
@@ -129,3 +131,111 @@ def test_leaving_execute_out_where_it_is_settled_never_changes_a_decision(
 
 def _decision(verdict: StepVerdict) -> tuple[object, ...]:
     return verdict.verdict, verdict.roles, set(verdict.obligations), verdict.verdict is Verdict.DENY and verdict.reasons
+
+
+RICH = """
+entity Agent enum ["planner"];
+entity Person = { roles: Set<String> };
+entity Tool enum ["till.pay", "till.count", "till.open"];
+type Request = {
+  tool: String, amount: Long, currency: String, approvals: Set<String>, tainted: Set<String>,
+  total: Long, stage: String, hour: Long, entity: String, compensation: Bool,
+  facts: { ok: Bool, count: Long }
+};
+action "propose", "execute" appliesTo { principal: Agent, resource: Tool, context: Request };
+action "approve" appliesTo { principal: Person, resource: Tool, context: Request };
+"""
+rich_conditions = st.sampled_from(
+    (
+        "true",
+        "context.total <= 100",
+        "context.total + 9223372036854775807 > 0",
+        'context.stage == "supervised"',
+        "context.hour >= 9 && context.hour < 17",
+        "context.compensation",
+        "!context.compensation",
+        'context.entity == "ann"',
+        'context.approvals.contains("boss:2")',
+        'context.approvals.containsAll(["boss", "clerk"])',
+        'context.tainted.contains("memo")',
+    )
+)
+person_conditions = st.sampled_from(
+    ("true", 'principal.roles.contains("boss")', '!principal.roles.contains("clerk")', "context.amount <= 100")
+)
+
+
+@st.composite
+def rich_policies(draw: st.DrawFn, effect: str, name: str) -> str:
+    """One policy that looks at the extras, asks for a quorum, or says who may approve."""
+    notes, resource = f'@id("{name}")', draw(resources)
+    if draw(st.booleans()):
+        condition = draw(person_conditions)
+        return (
+            f'{notes} {effect} (principal is Person, action == Action::"approve", {resource}) when {{ {condition} }};'
+        )
+    action = draw(actions.filter(lambda text: text != "action"))
+    if effect == "permit" and action == 'action == Action::"propose"' and draw(st.booleans()):
+        notes += draw(st.sampled_from((' @approval("boss:2")', ' @approval("boss,clerk")')))
+    return f"{notes} {effect} (principal is Agent, {action}, {resource}) when {{ {draw(rich_conditions)} }};"
+
+
+@st.composite
+def rich_texts(draw: st.DrawFn) -> str:
+    """A file of up to five such policies."""
+    effects = draw(st.lists(st.sampled_from(("permit", "permit", "forbid")), min_size=1, max_size=5))
+    return "\n".join(draw(rich_policies(effect, f"p{n}")) for n, effect in enumerate(effects))
+
+
+def rich_bundle(text: str, *, sliced: bool = True) -> Bundle:
+    """These policies under the schema with extras and people."""
+    files = (("schema.cedarschema", RICH), ("till.cedar", text))
+    return Bundle.load(BundleContents(domain="till", files=files), sliced=sliced)
+
+
+@st.composite
+def rich_questions(draw: st.DrawFn) -> Question:
+    """A step with all that policies may see."""
+    question = make_question(draw(st.sampled_from(TOOLS)), draw(st.sampled_from((100, 101))))
+    extras = {
+        "total": draw(st.sampled_from((100, 101))),
+        "stage": draw(st.sampled_from(("", "supervised"))),
+        "hour": draw(st.sampled_from((8, 9, 17))),
+        "entity": draw(st.sampled_from(("ann", "bob"))),
+        "compensation": draw(st.booleans()),
+    }
+    tainted = frozenset({"memo"}) if draw(st.booleans()) else frozenset[str]()
+    return msgspec.structs.replace(question, extras=extras, tainted=tainted)
+
+
+rich_approvals = st.sampled_from(
+    (frozenset[str](), frozenset({"boss"}), frozenset({"boss", "boss:2"}), frozenset({"boss", "clerk"}))
+)
+people = st.sets(st.sampled_from(("boss", "clerk")))
+
+
+@COMPILED
+@given(
+    text=rich_texts(),
+    forbid=rich_policies("forbid", "added"),
+    question=rich_questions(),
+    given=rich_approvals,
+    roles=people,
+)
+def test_a_forbid_never_allows_more_with_extras_a_quorum_and_people(
+    text: str, forbid: str, question: Question, given: frozenset[str], roles: set[str]
+) -> None:
+    before, after = rich_bundle(text), rich_bundle(f"{text}\n{forbid}")
+    assert BOLDNESS[judge(after, question, given).verdict] <= BOLDNESS[judge(before, question, given).verdict]
+    said = [judge_approval(bundle, question, "ann", roles).verdict for bundle in (before, after)]
+    assert BOLDNESS[said[1]] <= BOLDNESS[said[0]]
+
+
+@COMPILED
+@given(text=rich_texts(), question=rich_questions(), given=rich_approvals, roles=people)
+def test_slicing_changes_nothing_with_extras_a_quorum_and_people(
+    text: str, question: Question, given: frozenset[str], roles: set[str]
+) -> None:
+    sliced, whole = (rich_bundle(text, sliced=choice) for choice in (True, False))
+    assert judge(sliced, question, given) == judge(whole, question, given)
+    assert judge_approval(sliced, question, "ann", roles) == judge_approval(whole, question, "ann", roles)

@@ -31,7 +31,7 @@ from mesh.pump import Pump
 from mesh.registry import registered
 from mesh.runtime import Handler, Outputs, Stage, StageLimits, Work
 from mesh.settings import Settings
-from mesh.trust import TrustDirectory, TrustWatcher
+from mesh.trust import TrustDirectory, TrustWatcher, read_directory
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +167,8 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
         await faultpoints.reach(f"{role}.opening")
         await replay_outbox(local, committer)
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
-        watcher = await stack.enter_async_context(TrustWatcher(bucket, settings.root_key()))
+        root = settings.root_key()
+        watcher = await stack.enter_async_context(TrustWatcher(bucket, root, known=await read_directory(bus, root)))
         await stack.enter_async_context(registered(bus, role, settings.instance))
         yield Process(
             role=role,

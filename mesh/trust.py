@@ -14,9 +14,9 @@ import nats.errors
 import nats.js.errors
 import structlog
 
-from mesh.bus import Bus
+from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
-from mesh.errors import BusUnavailableError, ForwardedError, SignatureError, TerminalError
+from mesh.errors import BusUnavailableError, SignatureError, TerminalError
 from mesh.identity import Identity, is_public_key
 from mesh.signing import TRUST_TYPE, open_envelope, sign
 from mesh.subjects import TRUST_BUCKET
@@ -24,6 +24,9 @@ from mesh.subjects import TRUST_BUCKET
 REREAD_S = 5.0  # how long a revocation can stay unseen when the watcher has died with the server
 _RETRY_S = 0.5  # short against REREAD_S, long against a server's restart (50 ms)
 _CANCEL_AGAIN_S = 0.5
+_PAGE = 256
+_STREAM = f"KV_{TRUST_BUCKET}"
+_PREFIX = f"$KV.{TRUST_BUCKET}."
 _BUS_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 log = structlog.get_logger(__name__)
@@ -130,10 +133,18 @@ class TrustWatcher:
 
     It follows a watcher, and opens a new one, which begins with all entries, every ``reread_s`` and at ``refresh()``:
     nats-py's watcher dies silently at a server restart. While the bus is away the last entries stay in force.
+    ``known`` is what ``read_directory`` found: an older entry that somebody put back does not replace one of these.
     """
 
-    def __init__(self, bucket: Bucket, root_public_key: str, *, reread_s: float = REREAD_S) -> None:
-        self.directory = TrustDirectory(root_public_key)
+    def __init__(
+        self,
+        bucket: Bucket,
+        root_public_key: str,
+        *,
+        reread_s: float = REREAD_S,
+        known: TrustDirectory | None = None,
+    ) -> None:
+        self.directory = known or TrustDirectory(root_public_key)
         self._bucket = bucket
         self._reread_s = reread_s
         self._wanted = asyncio.Event()
@@ -251,18 +262,30 @@ async def _stop(watcher: Any) -> None:
 
 
 async def read_directory(bus: Bus, root_public_key: str) -> TrustDirectory:
-    """The entries as they stand now, read once; what the root did not sign is left out, and logged."""
+    """The entries as they stand now, read once; what the root did not sign is left out, and logged.
+
+    Where an answer of the server was sent over an entry (``mesh.bus``), the last one that was published counts.
+    """
     directory = TrustDirectory(root_public_key)
-    prefix = f"$KV.{TRUST_BUCKET}."
-    for message in await bus.last_of_each(f"KV_{TRUST_BUCKET}", [f"{prefix}>"]):
-        name = message.subject.removeprefix(prefix)
+    for message in await bus.last_of_each(_STREAM, [f"{_PREFIX}>"]):
+        name = message.subject.removeprefix(_PREFIX)
+        published = await _published(bus, message.subject) if message.is_forwarded else message
         try:
-            if message.data:
-                message.require_published()
-                directory.apply(message.data, name=name)
-        except (ForwardedError, SignatureError) as error:
+            if published is not None and published.data:
+                directory.apply(published.data, name=name)
+        except SignatureError as error:
             log.error("trust_entry_refused", name=name, reason=str(error))
     return directory
+
+
+async def _published(bus: Bus, subject: str) -> StoredMessage | None:
+    """The last message of a subject that was published there."""
+    log.error("trust_entry_overwritten", subject=subject)
+    last, seq = None, 1
+    while page := await bus.read(_STREAM, seq, _PAGE, subject):
+        last = next((message for message in reversed(page) if not message.is_forwarded), last)
+        seq = page[-1].seq + 1
+    return last
 
 
 async def enroll(bucket: Bucket, root: Identity, entry: TrustEntry) -> None:

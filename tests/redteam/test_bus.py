@@ -12,12 +12,14 @@ from nats.aio.client import Client
 
 from mesh import subjects
 from mesh.bus import connect
+from mesh.clock import now
 from mesh.embedded import EmbeddedNats
-from mesh.errors import BusUnavailableError, ForwardedError
+from mesh.errors import BusUnavailableError, ForwardedError, SignatureError
 from mesh.identity import Identity
 from mesh.permissions import BUCKETS, DURABLES, ROLES, STREAMS, BusUser, kv_stream
 from mesh.streams import BUCKETS as BUCKET_SPECS
 from mesh.streams import stream_specs
+from mesh.trust import TrustEntry, TrustWatcher, enroll, read_directory, revoke
 from tests.mesh.running_mesh import Mesh, settled, until
 from tests.redteam.catalogue import attack
 
@@ -236,6 +238,38 @@ async def test_what_the_server_was_made_to_write_is_known_as_such(mesh: Mesh, ta
             found.require_published()
         own = await bus.last("JOURNAL", "task.plan.ledger.carrier.-")
         assert own is not None and not own.is_forwarded
+
+
+@attack(
+    "bus",
+    "planner",
+    "puts a revoked key's old trust entry back, by the server's answer to a read of the bucket's history",
+    "the key stays revoked, for processes that run and for those that start",
+    "the trust as a new process reads it",
+    "ASI03",
+    "ASI10",
+)
+async def test_a_revocation_is_not_undone_by_an_old_entry(mesh: Mesh) -> None:
+    root = mesh.identities["admin"]
+    ann = mesh.identities["operator"]
+    entry = TrustEntry(name="ann", public_key=ann.public_key, kind="person", roles=("manager",), enrolled_at=now())
+    async with connect(mesh.server.url, name="admin", options=root.nats_options()) as bus:
+        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        await enroll(bucket, root, entry)
+        old = await bus.last("KV_TRUST", "$KV.TRUST.ann")
+        assert old is not None
+        await revoke(bucket, root, "ann")
+        thief = await mesh.connect("planner")
+        await thief.publish("$JS.API.DIRECT.GET.KV_TRUST", b'{"seq":%d}' % old.seq, reply="$KV.TRUST.ann")
+        await settled(thief)
+        async with asyncio.timeout(10):
+            while (last := await bus.last("KV_TRUST", "$KV.TRUST.ann")) is None or not last.is_forwarded:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        known = await read_directory(bus, root.public_key)
+        async with TrustWatcher(bucket, root.public_key, known=known) as watcher:
+            for directory in (await read_directory(bus, root.public_key), watcher.directory):
+                with pytest.raises(SignatureError, match="was revoked"):
+                    directory.require(ann.public_key, "manager")
 
 
 @attack(

@@ -350,7 +350,10 @@ def _fail(group: _Group, error: Exception) -> None:
         group.done.set_exception(error)
 
 
-def _conflict(message: Message, stands: StoredMessage | None) -> ConflictError:
+def _conflict(message: Message, stands: StoredMessage | None) -> ConflictError | TerminalError:
+    if stands is not None and stands.is_forwarded:
+        # No race is lost to what nobody has written: the input must not pass for done.
+        return TerminalError(f"{message.subject} was spoilt at {stands.seq}: an answer of the server was sent there")
     if stands is None:
         return ConflictError(message.subject, "nothing stands there yet", stands=False)
     return ConflictError(message.subject, f"another record stands at {stands.seq}")

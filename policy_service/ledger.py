@@ -15,7 +15,7 @@ import structlog
 from mesh import faultpoints, metrics, subjects
 from mesh.bus import Bus
 from mesh.clock import now, unix
-from mesh.errors import ConflictError, RetryableError
+from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.journal import CREATE, Journal, Message, Write
 from mesh.records import LimitUse
 from policy_service.limits import Take
@@ -116,14 +116,14 @@ class Ledger:
             await faultpoints.reach("policy.before_commit")
             try:
                 seqs = await self._journal.commit_with(writes, changes)
-            except ConflictError as error:
+            except (ConflictError, TerminalError) as error:
                 metrics.LIMIT_CONFLICTS.inc()
                 self._forget({take.subject for item in items for take in item.takes})
                 if len(drafts) > 1:
                     for item, _ in drafts:
                         await self._settle([item])
                     return
-                if drafts and error.stands and not error.subject.startswith("limit."):
+                if drafts and _is_about_the_decision(error):
                     _fail(drafts[0][0], error)
                     return
                 continue
@@ -189,6 +189,11 @@ class Ledger:
     def _forget(self, names: Iterable[str]) -> None:
         for name in names:
             self._known.pop(name, None)
+
+
+def _is_about_the_decision(error: ConflictError | TerminalError) -> bool:
+    """Whether trying again with the windows of now would not help."""
+    return isinstance(error, TerminalError) or (error.stands and not error.subject.startswith("limit."))
 
 
 def _fail(item: _Item, error: Exception) -> None:

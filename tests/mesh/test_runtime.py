@@ -181,6 +181,18 @@ async def test_a_conflict_over_what_nobody_has_written_is_no_lost_race(live: Liv
         assert await plans(bus) == ["t1"]
 
 
+async def test_an_output_subject_that_was_spoilt_does_not_pass_for_done(live: LiveMesh) -> None:
+    async with live.bus() as bus:
+        (seq,) = await put(bus, lesson())
+        await bus.publish("$JS.API.DIRECT.GET.JOURNAL", b'{"seq":%d}' % seq, reply="task.plan.retail.t1.-")
+        await eventually(lambda: bus.last(JOURNAL, "task.plan.retail.t1.-"))
+        await put(bus, context())
+        async with stage(live, planning):
+            await eventually(lambda: acked(bus))
+        (item,) = await quarantine.waiting(bus)
+        assert (item.reason, "was spoilt" in item.detail) == (Reason.DEAD_LETTER, True)
+
+
 async def test_what_may_succeed_later_comes_again_after_its_delay(live: LiveMesh) -> None:
     times: list[float] = []
 

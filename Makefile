@@ -25,7 +25,7 @@ check: install
 	$(BIN)/workmesh policy test retail --require-coverage
 
 test: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q
 
 demo: install
 	$(BIN)/workmesh demo retail

@@ -18,7 +18,7 @@ from mesh.permissions import BusUser
 from mesh.process import bus_url
 from mesh.settings import Settings, load
 from mesh.site import ADMIN, RENEWABLE, Site, entry_of
-from mesh.trust import TrustDirectory, TrustEntry, TrustWatcher, enroll, revoke
+from mesh.trust import TrustEntry, enroll, read_directory, revoke
 
 _PUBLISHER = "publisher"
 
@@ -172,7 +172,4 @@ async def _rotate(settings: Settings, role: str) -> tuple[str, BusUser]:
 async def _entries(settings: Settings) -> tuple[TrustEntry, ...]:
     identity = Identity.load(settings.identity_path("operator"))
     async with connect(bus_url(settings), name="operator/keys", options=identity.nats_options()) as bus:
-        bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
-        async with TrustWatcher(bucket, settings.root_key()) as watcher:
-            directory: TrustDirectory = watcher.directory
-            return directory.entries()
+        return (await read_directory(bus, settings.root_key())).entries()

@@ -31,8 +31,10 @@ async def watch_keys(site: Site, server: EmbeddedNats, supervisor: Supervisor, r
             log.info("keys_not_readable_yet", reason=str(error))
             continue
         seen = now
-        for name in _changed(users, found):
+        names = _changed(users, found)
+        if names:
             server.reconfigure(found)
+        for name in names:
             log.warning("key_changed", name=name)
             if name == OPERATOR:
                 renewed.set()

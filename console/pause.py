@@ -18,7 +18,7 @@ from mesh.journal import committing
 from mesh.operator import ROLE, operator_bus
 from mesh.pack import load_packs
 from mesh.settings import Settings
-from mesh.trust import TrustDirectory, TrustWatcher
+from mesh.trust import TrustDirectory, read_directory
 
 
 class HaltLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,9 +121,7 @@ async def _put(halt: Halt, key: Path | None, config: Path | None) -> HaltLine:
             raise WorkmeshError(f"{halt.scope} is not paused as such: paused is {halted}")
         if halt.halted:
             _warn_of_unknown(halt, settings)
-        bucket = await bus.client.jetstream().key_value("TRUST")
-        async with TrustWatcher(bucket, settings.root_key()) as watcher:
-            person = _name(watcher.directory, signer)
+        person = _name(await read_directory(bus, settings.root_key()), signer)
         act = msgspec.structs.replace(halt, person=person)
         return _line(await controls.put(committer, HALT, act, signer))
 

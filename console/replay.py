@@ -7,13 +7,12 @@ import click
 import msgspec
 
 from console.journal import history
-from mesh.activation import Activation, active_key, bundle_key
+from mesh.activation import bundle_key, standing
 from mesh.bus import Bus
 from mesh.cli import config_option, json_option, print_json, run_async
 from mesh.operator import operator_bus
 from mesh.records import Decision, text
 from mesh.replay import Recorded, Replayed, load_replays
-from mesh.signing import ACTIVATION_TYPE, open_envelope
 
 _STREAM = "KV_POLICY"
 
@@ -41,10 +40,8 @@ async def _read(task: str, config: Path | None) -> Recorded:
         items = await history(bus, task)
         domain = items[0].record.header.domain
         digests = {item.record.bundle for item in items if isinstance(item.record, Decision)}
-        active = await bus.last(_STREAM, active_key(domain))
-        if active is not None:
-            activation, _ = open_envelope(msgspec.Raw(active.data), ACTIVATION_TYPE, Activation, lambda key: None)
-            digests.add(activation.digest)
+        if (active := await standing(bus, domain)) is not None:
+            digests.add(active.activation.digest)
         bundles = [raw for digest in digests if (raw := await _bundle(bus, domain, digest)) is not None]
     return Recorded(items, bundles)
 

@@ -10,12 +10,13 @@ from console.journal import TaskLine, list_tasks
 from console.words import say
 from mesh import service
 from mesh.approvals import Shown, TaskRequest, WordAnswer
-from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import WorkmeshError
 from mesh.halts import read_halts
 from mesh.identity import Identity
 from mesh.lifecycle import TaskState
+from mesh.money import money
 from mesh.operator import operator_bus
 from mesh.records import Purpose, Word
 

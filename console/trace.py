@@ -10,9 +10,10 @@ from rich.tree import Tree
 
 from console.journal import held_by, history, state_of
 from console.words import limit_line
-from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.halts import read_halts
 from mesh.journal import Stored
+from mesh.money import money
 from mesh.operator import operator_bus
 from mesh.records import (
     Approval,

@@ -15,8 +15,7 @@ import structlog
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError, ConflictError, SignatureError, TerminalError
-from mesh.identity import Identity
-from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, open_envelope, sign
+from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, open_envelope
 from mesh.trust import TrustDirectory, TrustEntry
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -104,12 +103,6 @@ def bundle_key(domain: str, digest: str) -> str:
 def control_key(domain: str) -> str:
     """Where the activations of a domain are on record, in the journal."""
     return subjects.control("bundle", domain)
-
-
-async def publish(bus: Bus, signer: Identity, contents: msgspec.Struct, activation: Activation) -> None:
-    """Put a signed bundle and its activation into the bucket; the bundle first. Nothing goes on record."""
-    await store_bundle(bus, activation.domain, activation.digest, bytes(sign(contents, BUNDLE_TYPE, signer)))
-    await _put(bus, active_key(activation.domain), bytes(sign(activation, ACTIVATION_TYPE, signer)))
 
 
 async def store_bundle(bus: Bus, domain: str, digest: str, signed: bytes) -> None:

@@ -5,7 +5,6 @@ The rule: policy alone changes a stage, and what raises one holds the signed wor
 
 from datetime import datetime
 from enum import StrEnum
-from urllib.parse import quote
 
 import msgspec
 
@@ -114,16 +113,16 @@ class StageLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _subject(act: StageAct) -> str:
-    return subjects.control("autonomy", act.domain, quote(act.tool, safe="").replace(".", "%2E").replace("~", "%7E"))
+    return subjects.control("autonomy", act.domain, act.tool)
 
 
 def _check(act: StageAct, entry: TrustEntry) -> None:
     """One stage up needs a person's word on exactly that; down, policy may go by itself."""
     if SIGNER_ROLE not in entry.roles:
         raise SignatureError(f"{entry.name} has not the role {SIGNER_ROLE}: only policy changes stages")
-    if act.stage.rank <= act.before.rank:
+    if (opened := _opened(act)) is None:
         return
-    said, _ = open_envelope(act.word, STAGE_TYPE, StageWord, lambda key: None)
+    said, _ = opened
     if act.stage is not act.before.above():
         raise SignatureError(f"from {act.before} a tool goes to {act.before.above()}, not to {act.stage}")
     if (said.domain, said.tool, said.before, said.stage) != (act.domain, act.tool, act.before, act.stage):
@@ -132,10 +131,17 @@ def _check(act: StageAct, entry: TrustEntry) -> None:
 
 def _word(act: StageAct) -> tuple[str, str, str] | None:
     """Who said that a tool may act further."""
+    if (opened := _opened(act)) is None:
+        return None
+    said, keyid = opened
+    return keyid, said.person, said.role
+
+
+def _opened(act: StageAct) -> tuple[StageWord, str] | None:
+    """The word that an act which raises a stage must hold, and the key that signed it; other acts need none."""
     if act.stage.rank <= act.before.rank:
         return None
-    said, keyid = open_envelope(act.word, STAGE_TYPE, StageWord, lambda key: None)
-    return keyid, said.person, said.role
+    return open_envelope(act.word, STAGE_TYPE, StageWord, lambda key: None)
 
 
 AUTONOMY = Kind("autonomy", StageAct, _subject, _check, _word)

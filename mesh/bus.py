@@ -34,7 +34,7 @@ _BLANK = " \t\n\r\x0b\x0c"
 _NO_RESPONDERS = "503"
 # The server says in these headers where a message it hands out stands. One that was stored with them is its answer to
 # a read, sent to a subject that the reader may not write: the server holds no reply subject against the permissions.
-_SUBJECT = "Nats-Subject"
+SUBJECT_HEADER = "Nats-Subject"
 _FORWARDED = "Nats-Subject-Before"
 # A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
 _PING_S, _PINGS = 1, 3
@@ -285,7 +285,7 @@ class _Client(Client):
             name, colon, value = line.partition(":")
             name = name.strip(_BLANK)
             if colon and name.isascii() and "".join(name.split()) == name:
-                if name == _SUBJECT and name in headers:
+                if name == SUBJECT_HEADER and name in headers:
                     headers[_FORWARDED] = headers[name]
                 headers[name] = value.strip(_BLANK)
         return headers

@@ -11,8 +11,6 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from mesh.money import money as money
-
 T = TypeVar("T")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 
-from mesh import subjects
+from mesh import subjects, trust
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, ConflictError, SignatureError, TerminalError
@@ -32,8 +32,6 @@ REREAD_S = 0.5
 
 _ALL = "control.>"
 _PAGE = 256
-_TRUST_STREAM = f"KV_{subjects.TRUST_BUCKET}"
-_TRUST_PREFIX = f"$KV.{subjects.TRUST_BUCKET}."
 # A message is heard before it is stored, which takes milliseconds: look again soon, for as long as REREAD_S.
 _LOOK_AGAIN_S = 0.02
 _INSTANT = timedelta(microseconds=1)
@@ -237,12 +235,12 @@ class _PastTrust:
 
     async def load(self) -> None:
         """Take in the versions that are new."""
-        while page := await self._bus.read(_TRUST_STREAM, self._seq + 1, _PAGE, f"{_TRUST_PREFIX}>"):
+        while page := await self._bus.read(trust.STREAM, self._seq + 1, _PAGE, f"{trust.PREFIX}>"):
             for message in page:
                 if message.is_forwarded:
                     log.error("trust_entry_refused", seq=message.seq, reason="it was not published there")
                     continue
-                name = message.subject.removeprefix(_TRUST_PREFIX)
+                name = message.subject.removeprefix(trust.PREFIX)
                 self._versions.append((datetime.fromisoformat(message.time), name, self._entry(message, name)))
             self._seq = page[-1].seq
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import quote
 
 from mesh import subjects
 from mesh.bus import Bus
@@ -60,12 +59,7 @@ class HaltedError(NotSentError):
 
 
 def _subject(halt: Halt) -> str:
-    return subjects.control("halt", *(_token(part) for part in (halt.domain, halt.tool, halt.agent)))
-
-
-def _token(name: str) -> str:
-    """A name as one token of a subject; ``-`` is any."""
-    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E") if name else _ANY
+    return subjects.control("halt", *(part or _ANY for part in (halt.domain, halt.tool, halt.agent)))
 
 
 def _check(halt: Halt, entry: TrustEntry) -> None:

@@ -200,7 +200,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "$JS.API.>",
             "$JS.FC.>",
             *(f"$KV.{bucket}.>" for bucket in (subjects.TRUST_BUCKET, subjects.POLICY_BUCKET)),
-            subjects.control("bundle", ">"),
+            "control.bundle.>",
         ),
         (),
     ),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from mesh import faultpoints, records, subjects
-from mesh.bus import StoredMessage
+from mesh.bus import SUBJECT_HEADER, StoredMessage
 from mesh.clock import now
 from mesh.errors import ConflictError, ForwardedError, RetryableError, TerminalError
 from mesh.journal import Committer, Message, Write, message_of
@@ -20,8 +20,6 @@ from mesh.pump import Delivery, Pump
 from mesh.records import AnyRecord, Causation, Header
 
 log = structlog.get_logger(__name__)
-
-FORWARDED = "Nats-Subject"  # in a delivery: it was stored as the server's answer to somebody's read (mesh.bus)
 
 Outputs = Sequence[Write | Message]
 Handler = Callable[["Work"], Awaitable[Outputs]]
@@ -212,7 +210,7 @@ class Stage:
 
     def _run_and_commit(self, handler: Handler) -> Handler:
         async def run(work: Work) -> Outputs:
-            if FORWARDED in work.headers:
+            if SUBJECT_HEADER in work.headers:  # stored as the server's answer to somebody's read
                 raise ForwardedError(work.subject, work.seq)
             outputs = await handler(work)
             if outputs:

@@ -2,6 +2,7 @@
 
 import re
 from typing import Final
+from urllib.parse import quote
 
 from mesh.records import WHOLE_TASK, AnyRecord
 
@@ -109,8 +110,9 @@ def released(stage: str) -> str:
 
 
 def control(what: str, *scope: str) -> str:
-    """Where an act of governance stands: ``control.<what>.<scope>``, such as ``control.halt.retail``."""
-    return ".".join(("control", what, *scope))
+    """Where an act of governance stands: ``control.<what>.<scope>``; a name such as ``retail.undo`` is one token."""
+    tokens = (quote(name, safe="").replace(".", "%2E").replace("~", "%7E") for name in scope)
+    return ".".join(("control", what, *tokens))
 
 
 def limit(domain: str, name: str, key: str) -> str:

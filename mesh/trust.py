@@ -25,8 +25,8 @@ REREAD_S = 5.0  # how long a revocation can stay unseen when the watcher has die
 _RETRY_S = 0.5  # short against REREAD_S, long against a server's restart (50 ms)
 _CANCEL_AGAIN_S = 0.5
 _PAGE = 256
-_STREAM = f"KV_{TRUST_BUCKET}"
-_PREFIX = f"$KV.{TRUST_BUCKET}."
+STREAM = f"KV_{TRUST_BUCKET}"
+PREFIX = f"$KV.{TRUST_BUCKET}."
 _BUS_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 log = structlog.get_logger(__name__)
@@ -267,8 +267,8 @@ async def read_directory(bus: Bus, root_public_key: str) -> TrustDirectory:
     Where an answer of the server was sent over an entry (``mesh.bus``), the last one that was published counts.
     """
     directory = TrustDirectory(root_public_key)
-    for message in await bus.last_of_each(_STREAM, [f"{_PREFIX}>"]):
-        name = message.subject.removeprefix(_PREFIX)
+    for message in await bus.last_of_each(STREAM, [f"{PREFIX}>"]):
+        name = message.subject.removeprefix(PREFIX)
         published = await _published(bus, message.subject) if message.is_forwarded else message
         try:
             if published is not None and published.data:
@@ -282,7 +282,7 @@ async def _published(bus: Bus, subject: str) -> StoredMessage | None:
     """The last message of a subject that was published there."""
     log.error("trust_entry_overwritten", subject=subject)
     last, seq = None, 1
-    while page := await bus.read(_STREAM, seq, _PAGE, subject):
+    while page := await bus.read(STREAM, seq, _PAGE, subject):
         last = next((message for message in reversed(page) if not message.is_forwarded), last)
         seq = page[-1].seq + 1
     return last

@@ -12,7 +12,7 @@ from mesh.records import AnyRecord, Approval, Context, Decision, Phase, Plan, Pu
 from policy_service.bundle import Bundle
 from policy_service.deciding import Matter, agent_of, around_of, sheets_of
 from policy_service.engine import Assessment, Question
-from policy_service.quorum import Voice, granted, joined
+from policy_service.quorum import Voice, granted, roles_of, stand_ins_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +77,4 @@ def _approvals(words: Iterable[Approval], asked: Decision) -> frozenset[str]:
         and word.statement.word is Word.APPROVE
         and word.statement.plan_digest == asked.plan_digest
     ]
-    wanted = joined(role for step in asked.steps for role in step.roles)
-    return granted(voices, wanted, {role for step in asked.steps for role in step.stand_ins})
+    return granted(voices, roles_of(asked), stand_ins_of(asked))

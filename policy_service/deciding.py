@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mesh import metrics, plans
+from mesh import plans
 from mesh.canonical import token
 from mesh.errors import TerminalError
 from mesh.identity import Identity
@@ -40,8 +40,11 @@ class Matter:
     around: Circumstances
 
     def takes(self) -> tuple[Take, ...]:
-        """What it takes of the limits over time; raises ``LimitError`` when that cannot be counted."""
-        return takes(self.bundle.governance.limits, self.plan, self.sheets, self.around.agent)
+        """What it takes of the limits over time; nothing when that cannot be counted, for which weighing denies it."""
+        try:
+            return takes(self.bundle.governance.limits, self.plan, self.sheets, self.around.agent)
+        except LimitError:
+            return ()
 
     def questions(self) -> list[Question]:
         """Its steps as policy sees them."""
@@ -112,9 +115,6 @@ class Decider:
             ),
         )
         waits = said.verdict is Verdict.NEEDS_APPROVAL
-        for use in uses:
-            if use.over:
-                metrics.LIMITS_EXCEEDED.labels(domain=header.domain, limit=use.limit).inc()
         return Decision(
             header=header,
             phase=phase,

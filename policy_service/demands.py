@@ -10,6 +10,7 @@ import msgspec
 from mesh.autonomy import Stage
 from mesh.pack import Sheet
 from mesh.records import LimitUse, Plan, StepVerdict, Struct, Verdict
+from policy_service.autonomy import Autonomy
 from policy_service.bundle import Bundle
 from policy_service.engine import Assessment, Circumstances, conclude
 from policy_service.limits import sentence
@@ -48,7 +49,7 @@ def of_stages(
         if step.id not in sheets:
             continue  # it is denied for that
         tool, verdict = step.call.tool, verdicts.get(step.id)
-        stage = Stage(around.stages.get(tool, autonomy.start))
+        stage = _stage(autonomy, around, tool)
         sheet = sheets[step.id]
         tainted = bool(verdict and verdict.tainted)
         if why := autonomy.why_approval(stage, tool, sheet.amount, sheet.currency, tainted):
@@ -75,12 +76,16 @@ def observed(bundle: Bundle, plan: Plan, said: Assessment, around: Circumstances
     autonomy = bundle.governance.autonomy
     if autonomy is None or said.verdict is Verdict.DENY:
         return said
-    stages = {step.call.tool: Stage(around.stages.get(step.call.tool, autonomy.start)) for step in plan.steps}
-    watched = sorted(tool for tool, stage in stages.items() if stage is Stage.OBSERVE)
+    tools = {step.call.tool for step in plan.steps}
+    watched = sorted(tool for tool in tools if _stage(autonomy, around, tool) is Stage.OBSERVE)
     if not watched:
         return said
     reason = f"{', '.join(watched)} may only be observed yet; policy would have said: {said.verdict}"
     return msgspec.structs.replace(said, verdict=Verdict.DENY, reason=reason, observed=True)
+
+
+def _stage(autonomy: Autonomy, around: Circumstances, tool: str) -> Stage:
+    return Stage(around.stages.get(tool, autonomy.start))
 
 
 def _stricter(step: StepVerdict, demand: Demand, approvals: frozenset[str]) -> StepVerdict:

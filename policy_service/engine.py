@@ -133,7 +133,7 @@ def assess(
 def questions(
     bundle: Bundle, context: Context, plan: Plan, sheets: Mapping[str, Sheet], around: Circumstances
 ) -> list[Question]:
-    """The steps as policy sees them; those whose facts or arguments cannot be read are left out."""
+    """The steps as policy sees them; those without facts are left out. Raises what reading foreign values raises."""
     outside = read_outside(context.data, context.taint)
     extras = _extras(bundle, plan, sheets, around)
     known = [(step, sheets[step.id]) for step in plan.steps if step.id in sheets]

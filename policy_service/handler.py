@@ -14,6 +14,7 @@ from mesh.outcomes import outcome
 from mesh.plans import plans_of
 from mesh.records import Approval, Context, Decision, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.runtime import Outputs, Work
+from mesh.statements import open_word
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory
 from policy_service.bundle import Bundle
@@ -21,10 +22,8 @@ from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter, agent_of
 from policy_service.engine import Assessment
 from policy_service.ledger import Draft, Ledger
-from policy_service.limits import LimitError, Take
 from policy_service.live import LiveBundles
 from policy_service.shadow import Shadow
-from policy_service.statements import open_word
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +70,7 @@ class PolicyStage:
         matter = await self._decider.matter(context, plan, agent, header.at)
         # The facts took their time: a halt since then holds the decision too.
         self._halts.require(head.domain, tools=called, agents=(head.writer, work.writer))
-        if takes := _takes(matter):
+        if takes := matter.takes():
             draft = await self._ledger.settle(takes, lambda uses: self._draft(matter, header, items, uses))
         else:
             draft = self._draft(matter, header, items, ())
@@ -121,10 +120,3 @@ class PolicyStage:
 def _again(matter: Matter, decision: Decision, bundle: Bundle) -> Assessment:
     """What another bundle says of it, with what the decision took of limits over time."""
     return replace(matter, bundle=bundle).weigh(frozenset(), decision.limits)
-
-
-def _takes(matter: Matter) -> tuple[Take, ...]:
-    try:
-        return matter.takes()
-    except LimitError:
-        return ()  # weighing denies it, with the reason

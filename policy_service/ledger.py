@@ -17,7 +17,7 @@ from mesh.bus import Bus
 from mesh.clock import now, unix
 from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.journal import CREATE, Journal, Message, Write
-from mesh.records import LimitUse
+from mesh.records import Decision, LimitUse
 from policy_service.limits import Take
 from policy_service.windows import Window
 
@@ -130,6 +130,7 @@ class Ledger:
             for (subject, held), seq in zip(windows.items(), seqs[len(writes) :], strict=True):
                 self._remember(subject, _Held(seq, held.window))
             for item, draft in drafts:
+                _count(draft)
                 if not item.done.done():
                     item.done.set_result(draft)
             return
@@ -194,6 +195,15 @@ class Ledger:
 def _is_about_the_decision(error: ConflictError | TerminalError) -> bool:
     """Whether trying again with the windows of now would not help."""
     return isinstance(error, TerminalError) or (error.stands and not error.subject.startswith("limit."))
+
+
+def _count(draft: Draft) -> None:
+    """Count the limits that a decision met: once it stands, however often it was drafted."""
+    for write in draft.writes:
+        if isinstance(write.record, Decision):
+            for use in write.record.limits:
+                if use.over:
+                    metrics.LIMITS_EXCEEDED.labels(domain=write.record.header.domain, limit=use.limit).inc()
 
 
 def _fail(item: _Item, error: Exception) -> None:

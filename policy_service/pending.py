@@ -13,7 +13,7 @@ from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.projection import Projection
 from mesh.records import Approval, Decision, Phase, Purpose, Result, ResultStatus, Statement, Verdict
-from policy_service.quorum import joined
+from policy_service.showing import waiting_on
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
@@ -68,7 +68,7 @@ class Pending:
             return  # a corrupt record is dead-lettered by its stage; here nothing waits because of it
         match record:
             case Decision(phase=Phase.PROPOSE, verdict=Verdict.NEEDS_APPROVAL):
-                self._add(database, task_id, message.seq, _of_decision(record), "")
+                self._add(database, task_id, message.seq, waiting_on(record), "")
             case Decision(phase=Phase.EXECUTE):
                 self._settle(database, task_id, Purpose.PLAN, "", message.seq)
             case Result(status=ResultStatus.IN_DOUBT):
@@ -98,23 +98,6 @@ class Pending:
         if database.execute(query, (*key, seq)).rowcount:
             self._open.discard(key)
             metrics.APPROVALS_WAITING.set(len(self._open))
-
-
-def _of_decision(decision: Decision) -> Waiting:
-    sheets = decision.sheets
-    return Waiting(
-        task_id=decision.header.task_id,
-        domain=decision.header.domain,
-        purpose=Purpose.PLAN,
-        roles=joined(role for step in decision.steps for role in step.roles),
-        since=decision.header.at,
-        until=decision.approve_by,
-        amount=sum(sheet.amount for sheet in sheets),
-        currency=sheets[0].currency if sheets else "USD",
-        reason=decision.reason,
-        stand_ins=tuple(sorted({role for step in decision.steps for role in step.stand_ins})),
-        escalate_at=decision.escalate_at,
-    )
 
 
 def _of_doubt(result: Result) -> Waiting:

@@ -11,7 +11,7 @@ from mesh.approvals import Nothing, TaskRequest, WordRequest
 from mesh.autonomy import AUTONOMY, StageRequest
 from mesh.control import controlling
 from mesh.errors import RetryableError, TerminalError
-from mesh.halts import HALT, Halts
+from mesh.halts import HALT, halts_of
 from mesh.lifetime import background
 from mesh.process import Process, opened
 from mesh.projection import Projection, following
@@ -38,11 +38,11 @@ async def run(settings: Settings) -> None:
     async with opened(settings, "policy") as process:
         systems = await process.connect_packs()
         bundles = LiveBundles(Activations(process.bus, process.trust), process.checkpoint)
-        stages, halts = Stages(), Halts()
+        stages = Stages()
         reading = controlling(process.bus, settings.root_key(), AUTONOMY, HALT)
         controls = await process.exit.enter_async_context(reading)
         controls.on_change(AUTONOMY, stages.replace)
-        controls.on_change(HALT, halts.replace)
+        halts = halts_of(controls)
         decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy)
         ledger = Ledger(process.bus, process.journal)
         await process.exit.enter_async_context(background(ledger.run(), "ledger"))

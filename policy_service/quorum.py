@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from mesh.records import Struct
+from mesh.records import Decision, Struct
 
 PEOPLE_MAX = 5  # in one role for one plan
 _ROLE = re.compile(r"([a-z][a-z0-9_]{0,39})(?::([1-9]))?")
@@ -91,3 +91,13 @@ def granted(voices: Sequence[Voice], wanted: Iterable[str], stand_ins: Iterable[
 def missing(wanted: Iterable[str], approvals: frozenset[str]) -> tuple[str, ...]:
     """The roles that still lack somebody."""
     return tuple(token for token in joined(wanted) if token not in approvals)
+
+
+def roles_of(decision: Decision) -> tuple[str, ...]:
+    """The roles that must approve what was decided on, ``role:2`` where two people must."""
+    return joined(role for step in decision.steps for role in step.roles)
+
+
+def stand_ins_of(decision: Decision) -> tuple[str, ...]:
+    """The roles that may act in place of those, once it has been escalated."""
+    return tuple(sorted({role for step in decision.steps for role in step.stand_ins}))

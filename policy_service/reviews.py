@@ -12,9 +12,10 @@ from rich.table import Table
 
 from mesh import subjects
 from mesh.bus import Bus
-from mesh.cli import config_option, json_option, money, print_json, run_async, stdout
+from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.journal import Stored, stored
+from mesh.money import money
 from mesh.operator import operator_bus
 from mesh.records import Decision, Struct, Verdict
 from policy_service.again import past_of

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
+
 from mesh.approvals import Shown, ShownStep, Waiting
 from mesh.errors import TerminalError
 from mesh.journal import Stored
@@ -26,7 +28,7 @@ from mesh.records import (
     Word,
 )
 from policy_service.deciding import agent_of
-from policy_service.quorum import joined
+from policy_service.quorum import roles_of, stand_ins_of
 
 T = TypeVar("T")
 
@@ -83,11 +85,11 @@ class Case:
 
     def roles(self) -> tuple[str, ...]:
         """The roles that must approve, ``role:2`` where two people must."""
-        return joined(role for step in self.decision.steps for role in step.roles)
+        return roles_of(self.decision)
 
     def stand_ins(self) -> tuple[str, ...]:
         """The roles that may act in place of those, once it has been escalated."""
-        return tuple(sorted({role for step in self.decision.steps for role in step.stand_ins}))
+        return stand_ins_of(self.decision)
 
     def is_escalated(self, at: datetime) -> bool:
         """Whether the stand-ins may act at this time."""
@@ -149,22 +151,21 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         raise TerminalError(f"task {case.context.header.task_id} does not wait for a person")
     case.require_unchanged()
     decision, context = case.decision, case.context
-    in_doubt = case.doubt(doubt)
-    return Shown(
-        waiting=Waiting(
-            task_id=context.header.task_id,
-            domain=context.header.domain,
-            purpose=Purpose.IN_DOUBT if doubt else Purpose.PLAN,
-            roles=case.roles(),
-            since=decision.header.at,
-            until=None if doubt else decision.approve_by,
-            amount=sum(sheet.amount for sheet in decision.sheets),
-            currency=decision.sheets[0].currency if decision.sheets else "USD",
+    waiting = waiting_on(decision)
+    if doubt:
+        in_doubt = case.doubt(doubt)
+        assert in_doubt is not None and isinstance(in_doubt.record, Result)
+        waiting = msgspec.structs.replace(
+            waiting,
+            purpose=Purpose.IN_DOUBT,
+            until=None,
             step=doubt,
-            reason=in_doubt.record.error if in_doubt and isinstance(in_doubt.record, Result) else decision.reason,
-            stand_ins=() if doubt else case.stand_ins(),
-            escalate_at=None if doubt else decision.escalate_at,
-        ),
+            reason=in_doubt.record.error,
+            stand_ins=(),
+            escalate_at=None,
+        )
+    return Shown(
+        waiting=waiting,
         plan_digest=case.plan.digest,
         bundle=decision.bundle,
         playbook=case.plan.playbook,
@@ -180,6 +181,24 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         voices=tuple(f"{word.statement.person} ({word.statement.role})" for word in case.approvals()),
         notes=case.plan.notes,
         revision=case.plan.revision,
+    )
+
+
+def waiting_on(decision: Decision) -> Waiting:
+    """A plan that waits for approval, as in the list."""
+    sheets = decision.sheets
+    return Waiting(
+        task_id=decision.header.task_id,
+        domain=decision.header.domain,
+        purpose=Purpose.PLAN,
+        roles=roles_of(decision),
+        since=decision.header.at,
+        until=decision.approve_by,
+        amount=sum(sheet.amount for sheet in sheets),
+        currency=sheets[0].currency if sheets else "USD",
+        reason=decision.reason,
+        stand_ins=stand_ins_of(decision),
+        escalate_at=decision.escalate_at,
     )
 
 

@@ -29,18 +29,17 @@ from mesh.records import (
     Verdict,
     Word,
 )
+from mesh.statements import open_statement, open_word
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory, TrustEntry
 from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter
 from policy_service.engine import Assessment, Circumstances, judge_approval
 from policy_service.ledger import Draft, Ledger
-from policy_service.limits import LimitError
 from policy_service.live import LiveBundles
 from policy_service.pending import Pending
 from policy_service.quorum import Voice, granted, joined, missing, name_of
 from policy_service.showing import Case, show
-from policy_service.statements import open_statement, open_word
 
 OPERATOR_ROLE = "operator"
 
@@ -198,15 +197,11 @@ class Words:
             return Draft((Write(approval), Write(decision), Write(ending)), takes=False)
 
         made = await self._settle(said, matter, draft)
-        return _answer(said, made, joined(role for step in case.decision.steps for role in step.roles), voices, case)
+        return _answer(said, made, voices, case)
 
     async def _settle(self, said: Statement, matter: Matter, draft: Callable[[tuple[LimitUse, ...]], Draft]) -> Draft:
         try:
-            takes = matter.takes()
-        except LimitError:
-            takes = ()
-        try:
-            if takes:
+            if takes := matter.takes():
                 made = await self._ledger.settle(takes, draft)
             else:
                 made = draft(())
@@ -334,12 +329,12 @@ def _voice(said: Statement, escalated: bool) -> Voice:
     return Voice(person=said.person, role=said.role, escalated=escalated)
 
 
-def _answer(said: Statement, made: Draft, asked: tuple[str, ...], voices: list[Voice], case: Case) -> WordAnswer:
+def _answer(said: Statement, made: Draft, voices: list[Voice], case: Case) -> WordAnswer:
     verdicts = [write.record for write in made.writes if isinstance(write.record, Decision)]
     if verdicts:
         log.info("plan_approved", task_id=said.task_id, role=said.role, verdict=verdicts[0].verdict)
         return WordAnswer(task_id=said.task_id, verdict=verdicts[0].verdict, reason=verdicts[0].reason)
-    lacking = missing(asked, granted(voices, asked, case.stand_ins()))
+    lacking = missing(case.roles(), granted(voices, case.roles(), case.stand_ins()))
     more = f"another person must approve too: {', '.join(lacking)}" if lacking else "another role must approve too"
     return WordAnswer(task_id=said.task_id, verdict="", reason=more)
 

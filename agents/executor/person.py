@@ -12,7 +12,7 @@ from mesh.errors import ConflictError, SignatureError, TerminalError
 from mesh.journal import Journal, Stored, Write
 from mesh.records import Approval, Effect, Result, ResultStatus, Statement, Word
 from mesh.runtime import NotYetError
-from mesh.signing import STATEMENT_TYPE, open_envelope
+from mesh.statements import open_word
 from mesh.trust import TrustDirectory
 
 log = structlog.get_logger(__name__)
@@ -66,10 +66,6 @@ async def _commit(journal: Journal, task: Task, write: Write) -> None:
 
 def _open(trust: TrustDirectory, approval: Approval) -> Statement:
     try:
-        said, keyid = open_envelope(approval.signed, STATEMENT_TYPE, Statement, lambda key: None)
-        entry = trust.require(keyid, said.role)
+        return open_word(approval, trust)
     except SignatureError as error:
         raise TerminalError(f"the word on an effect in doubt is refused: {error}") from error
-    if said != approval.statement or entry.name != said.person or entry.kind != "person":
-        raise TerminalError("the word on an effect in doubt is not what was signed")
-    return said

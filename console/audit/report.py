@@ -12,9 +12,9 @@ from console.audit.page import Markup, clean, code, document, mark, page, pairs,
 from console.audit.signatures import Signature, signature_of
 from console.audit.timeline import timeline
 from console.journal import state_of
-from mesh.cli import money
 from mesh.journal import Stored
 from mesh.lifecycle import TaskState
+from mesh.money import money
 from mesh.records import (
     AnyRecord,
     Approval,

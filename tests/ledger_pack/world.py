@@ -16,7 +16,7 @@ import msgspec
 
 from console.words import say
 from mesh import quarantine, service, subjects
-from mesh.activation import Activation, publish
+from mesh.activation import Activation
 from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer, WordRequest
 from mesh.bus import Bus, connect
 from mesh.canonical import task_id
@@ -33,6 +33,7 @@ from mesh.site import Site
 from mesh.supervisor import ChildSpec, Supervisor
 from policy_service.bundle import Bundle, BundleContents
 from tests.ledger_pack.running import INSTALLED, WAIT_S, Running, installed, until
+from tests.mesh.publishing import publish
 
 ROOT = Path(__file__).parents[2]
 POLICIES = Path(__file__).parent / "policies"

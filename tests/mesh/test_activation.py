@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesh.activation import SIGNER_ROLE, Activation, Activations, active_key, bundle_key, publish
+from mesh.activation import SIGNER_ROLE, Activation, Activations, active_key, bundle_key
 from mesh.bus import Bus
 from mesh.errors import BusUnavailableError, SignatureError, TerminalError
 from mesh.identity import Identity
 from mesh.signing import ACTIVATION_TYPE, BUNDLE_TYPE, TRUST_TYPE, sign
 from mesh.trust import TrustDirectory, TrustEntry
 from tests.mesh.live_mesh import LiveMesh, eventually
+from tests.mesh.publishing import publish
 from tests.mesh.samples import AT
 
 ONE, TWO, THREE = ("sha256:" + digit * 64 for digit in "123")

@@ -161,7 +161,9 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_member("memory"),
             "fact.>",
+            "memory.changed.>",
             *_reads(subjects.MEMORY),
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.MEMORY}",
             *_watches(subjects.WORKING_BUCKET, subjects.SESSION_BUCKET),
             *_writes(subjects.WORKING_BUCKET),
             *_writes(subjects.SESSION_BUCKET),

@@ -133,7 +133,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
     ),
     "planner": Permissions(
         (*_stage("planner"), subjects.record_filter("plan"), subjects.service("memory", "recall")),
-        (subjects.kind("outcome"),),
+        (subjects.kind("outcome"), subjects.CHANGES),
     ),
     "policy": Permissions(
         (
@@ -161,6 +161,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_member("memory"),
             "fact.>",
+            subjects.CHANGES,
             *_reads(subjects.MEMORY),
             *_watches(subjects.WORKING_BUCKET, subjects.SESSION_BUCKET),
             *_writes(subjects.WORKING_BUCKET),

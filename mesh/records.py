@@ -103,7 +103,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Citation(Struct, frozen=True, kw_only=True):
-    """A fact that the plan rests on, as it was recalled."""
+    """A fact that the plan rests on, as it was recalled: all that a replay needs. Only old records have a ``key``."""
 
     fact_id: str
     version: int
@@ -112,6 +112,14 @@ class Citation(Struct, frozen=True, kw_only=True):
     text: str = ""
     source: str = ""
     score: float = 0.0
+    subject: str = ""
+    predicate: str = ""
+    value: Json = NULL
+    status: str = ""
+    authority: int = 1
+    confidence: float = 1.0
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
 
 
 class Reading(Struct, frozen=True, kw_only=True):

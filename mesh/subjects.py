@@ -23,6 +23,9 @@ KINDS: Final = ("context", "plan", "decision", "approval", "effect", "result", "
 _TOKEN = re.compile(r"[A-Za-z0-9_\-~=]{1,64}")
 _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
 
+CHANGES: Final = "memory.changed.>"
+"""All hints that something in memory changed, which no stream holds."""
+
 UNREADABLE_EVENT: Final = "event.unreadable.-"
 
 # Headers of a released input: where the original stands.
@@ -128,6 +131,11 @@ def quarantine(stage: str, item_id: str) -> str:
 def fact(scope_token: str, fact_id: str) -> str:
     """Where the events of one fact stand."""
     return f"fact.{scope_token}.{fact_id}"
+
+
+def changed(scope: str, subject: str, predicate: str) -> str:
+    """Where memory tells that what it holds of a slot may have changed; its parts are ``Slot.tokens``."""
+    return f"memory.changed.{scope}.{subject}.{predicate}"
 
 
 def service(name: str, verb: str) -> str:

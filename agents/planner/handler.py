@@ -13,26 +13,17 @@ from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.planning import Inputs, make_plan
 from agents.planner.playbook import Playbook, choose
 from agents.planner.turns import Turns
-from mesh import service, tracing
-from mesh.bus import Bus
+from mesh import tracing
 from mesh.clock import unix
-from mesh.errors import (
-    BusUnavailableError,
-    NotSentError,
-    RetryableError,
-    TerminalError,
-    ToolRefusedError,
-    UncertainError,
-)
-from mesh.facts import RecalledFact, RecallRequest
+from mesh.errors import NotSentError, RetryableError, TerminalError, ToolRefusedError, UncertainError
 from mesh.journal import Write
+from mesh.recall import Recall, Recollection
 from mesh.records import Call, Context, Header, Plan, Reading
 from mesh.runtime import Outputs, Work
 from mesh.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
-_RECALL_LIMIT_S = 0.5
 _MAX_PLAN_BYTES = 64 * 1024
 
 
@@ -41,14 +32,14 @@ class Planner:
 
     def __init__(
         self,
-        bus: Bus,
+        recall: Recall,
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         turns: Turns,
         *,
         at_once: int,
     ) -> None:
-        self._bus = bus
+        self._recall = recall
         self._playbooks = playbooks
         self._toolboxes = toolboxes
         self._turns = turns
@@ -85,13 +76,13 @@ class Planner:
 
     async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox) -> Inputs:
         variables = inputs.variables
-        recalled, notes = await self._recall(playbook, variables)
+        recalled = await self._remember(playbook, inputs)
         readings: list[Reading] = []
         for name, invocation in playbook.reads:
             args = invocation.arguments(variables)
             readings.append(await self._read(toolbox, name, Call(tool=invocation.tool, args=args), variables))
             variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
-        return Inputs(inputs.context, tuple(readings), recalled, notes)
+        return Inputs(inputs.context, tuple(readings), recalled.facts, recalled.notes)
 
     async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Variables) -> Reading:
         tool = toolbox.find(call.tool)
@@ -105,19 +96,11 @@ class Planner:
             raise RetryableError(f"read {name} ({call.tool}): {error}", delay_s=toolbox.wait_s(tool)) from error
         return Reading(name=name, call=call, answer=answer)
 
-    async def _recall(
-        self, playbook: Playbook, variables: Variables
-    ) -> tuple[tuple[RecalledFact, ...], tuple[str, ...]]:
-        found: dict[str, RecalledFact] = {}
-        notes: list[str] = []
-        for scope, query, limit in playbook.recall:
-            request = RecallRequest(scope=scope.text_value(variables), query=query.text_value(variables), limit=limit)
-            try:
-                facts = await service.ask(
-                    self._bus, "memory", "recall", request, tuple[RecalledFact, ...], _RECALL_LIMIT_S
-                )
-            except (BusUnavailableError, service.ServiceError) as error:
-                notes.append(f"planned without memory of {request.scope}: {error}")
-                continue
-            found |= {fact.id: fact for fact in facts}
-        return tuple(found.values()), tuple(notes)
+    async def _remember(self, playbook: Playbook, inputs: Inputs) -> Recollection:
+        asked = [recall.question(inputs.context.header.domain, inputs.variables) for recall in playbook.recall]
+        questions = [question for question in asked if question is not None]
+        found = await self._recall.recall(questions) if questions else Recollection()
+        if left_out := len(asked) - len(questions):
+            note = f"did not ask memory {left_out} of {len(asked)} questions: a part of them is empty, or no prefix"
+            return Recollection(found.facts, (*found.notes, note))
+        return found

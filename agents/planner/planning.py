@@ -12,7 +12,7 @@ import msgspec
 from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.playbook import Playbook, PlaybookStep
 from mesh.canonical import effect_key
-from mesh.facts import RecalledFact
+from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
 from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
 
@@ -39,7 +39,7 @@ class Inputs:
             },
             "data": msgspec.json.decode(context.data),
             "reads": {reading.name: msgspec.json.decode(reading.answer) for reading in self.readings},
-            "memory": [msgspec.to_builtins(fact) for fact in self.recalled],
+            "memory": msgspec.json.decode(msgspec.json.encode(self.recalled)),
             "task_id": context.header.task_id,
         }
         return Variables(values)
@@ -98,12 +98,42 @@ def _citations(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
             fact_id=fact.id,
             version=fact.version,
             scope=fact.scope,
-            key=fact.key,
+            subject=fact.subject,
+            predicate=fact.predicate,
             text=fact.text,
+            value=fact.value,
+            status=fact.status,
             source=fact.source,
+            authority=fact.authority,
+            confidence=fact.confidence,
+            valid_from=fact.valid_from,
+            valid_to=fact.valid_to,
             score=fact.score,
         )
         for fact in recalled
+    )
+
+
+def recalled_of(plan: Plan) -> tuple[RecalledFact, ...]:
+    """The facts as they were recalled for a plan, from its citations."""
+    return tuple(
+        RecalledFact(
+            id=cited.fact_id,
+            version=cited.version,
+            scope=cited.scope,
+            subject=cited.subject,
+            predicate=cited.predicate or cited.key,
+            text=cited.text,
+            value=cited.value,
+            status=FactStatus(cited.status or FactStatus.CURRENT),
+            source=cited.source,
+            authority=cited.authority,
+            confidence=cited.confidence,
+            valid_from=cited.valid_from,
+            valid_to=cited.valid_to,
+            score=cited.score,
+        )
+        for cited in plan.citations
     )
 
 

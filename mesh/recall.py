@@ -167,9 +167,11 @@ class Recall:
 
 
 @asynccontextmanager
-async def recalling(bus: Bus, settings: RecallSettings) -> AsyncIterator[Recall]:
+async def recalling(
+    bus: Bus, settings: RecallSettings, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Recall]:
     """Recall with a cache that hears of changes while the block runs."""
-    recall = Recall(bus, settings)
+    recall = Recall(bus, settings, clock=clock)
 
     async def on_change(message: Msg) -> None:
         recall.on_change(message)

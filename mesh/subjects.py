@@ -133,9 +133,9 @@ def fact(scope_token: str, fact_id: str) -> str:
     return f"fact.{scope_token}.{fact_id}"
 
 
-def changed(scope: str, subject: str, predicate: str) -> str:
-    """Where memory tells that what it holds of a slot may have changed; its parts are ``Slot.tokens``."""
-    return f"memory.changed.{scope}.{subject}.{predicate}"
+def memory_changed(scope_token: str, subject_token: str, predicate_token: str = WHOLE_TASK) -> str:
+    """Where memory says that a slot, or (``-``) all of a subject, may differ from before."""
+    return f"memory.changed.{scope_token}.{subject_token}.{predicate_token}"
 
 
 def service(name: str, verb: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.answers import ANY, Answers, tokens_of
 from mesh.facts import Level, Question, RecalledFact, Scope, Slot, subject_token
-from mesh.subjects import changed
+from mesh.subjects import memory_changed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES = (Scope(domain="a"), Scope(level=Level.SESSION, domain="a", session="s"))
@@ -154,7 +154,7 @@ def test_changes_of_more_topics_than_are_remembered_one_by_one_still_count(monke
 
 def test_the_subject_of_a_change_names_its_slot() -> None:
     slot = Slot(scope=SCOPES[0], subject="customer/omar", predicate="tier")
-    assert tokens_of(changed(*slot.tokens)) == slot.tokens
+    assert tokens_of(memory_changed(*slot.tokens)) == slot.tokens
     assert slot.tokens[1] == subject_token(slot.scope, slot.subject)
     assert tokens_of("memory.changed.one") is None
 

@@ -80,6 +80,14 @@ RECALL_STALENESS = Histogram(
 RECALL_KEPT = Gauge("workmesh_recall_answers_kept", "Answers of memory in the cache of this process.")
 RECALL_DROPPED = Counter("workmesh_recall_answers_dropped", "Answers dropped because memory said that they changed.")
 
+PLANS_VOID = Counter(
+    "workmesh_plans_void", "Plans that cite facts which had changed by the decision, by its phase.", ["domain", "phase"]
+)
+DECISIONS_WAITING_FOR_MEMORY = Counter(
+    "workmesh_decisions_put_off_for_memory",
+    "Times that a decision on a plan with citations was put off since memory did not answer.",
+)
+
 AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])

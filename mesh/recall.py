@@ -61,8 +61,14 @@ class Recall:
         # Memory that hangs must not cost every plan the whole time limit.
         self._breaker = Breaker("memory", pause_max_s=1.0, clock=clock)
 
-    async def recall(self, questions: Sequence[Question]) -> Recollection:
-        """The facts for all questions, with one request at most for those whose answers are not at hand."""
+    async def recall(self, questions: Sequence[Question], *, anew: bool = False) -> Recollection:
+        """The facts for all questions, with one request at most for those whose answers are not at hand.
+
+        ``anew`` takes nothing from the cache: somebody knows that it is not as memory has it.
+        """
+        if anew:
+            for question in questions:
+                self._answers.drop(question)
         found, at = _Found(), now()
         missing = []
         for question in dict.fromkeys(questions):

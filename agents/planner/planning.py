@@ -45,8 +45,19 @@ class Inputs:
         return Variables(values)
 
 
-def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
-    """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name."""
+def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header, revision: int = 0) -> Plan:
+    """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name.
+
+    A ``revision`` above 0 is of one made anew.
+    """
+    plan = _first_plan(playbook, inputs, header)
+    if not revision:
+        return plan
+    digest = plan_digest(header.task_id, header.domain, plan.steps, revision)
+    return msgspec.structs.replace(plan, digest=digest, revision=revision, anew=True)
+
+
+def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
     if playbook is None:
         return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
     variables = inputs.variables

@@ -24,6 +24,6 @@ async def run(settings: Settings) -> None:
         wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
         turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
         recall = await process.exit.enter_async_context(recalling(process.bus, settings.recall))
-        planner = Planner(recall, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
+        planner = Planner(process.journal, recall, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -1,95 +1,114 @@
 """What memory accepts: every bound on a request, as pure functions that say what is wrong and what to do."""
 
-from memory_service.requests import FactsRequest, HistoryRequest
-from mesh.errors import TerminalError
-from mesh.facts import ForgetRequest, Provenance, RecallRequest, RememberRequest
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
-NAME_BYTES = 256  # a scope or a key; subjects carry only a digest of them
+import msgspec
+
+from mesh.errors import TerminalError
+from mesh.facts import NAME_BYTES, Claim, Level, Question, Scope, ValueType
+
 TEXT_BYTES = 8 * 1024
 VALUE_BYTES = 32 * 1024
 SOURCE_BYTES = 1024
-LIMIT_MAX = 50
+REASON_BYTES = 2 * 1024
+EVIDENCE_MAX = 64
+CLAIMS_BYTES = 384 * 1024  # one event of one slot stays under the stream's largest message
 
 
-def check_remember(request: RememberRequest) -> None:
-    """Raises ``TerminalError`` for a fact that cannot be kept."""
-    check_name(request.scope, request.key)
-    if not request.text.strip():
-        raise TerminalError("the text is empty: say what is to be remembered, or use forget")
-    _check_size("text", request.text, TEXT_BYTES)
-    if len(bytes(request.value)) > VALUE_BYTES:
-        raise TerminalError(
-            f"the value has {len(bytes(request.value))} bytes, more than {VALUE_BYTES}: keep a reference"
-        )
-    if request.as_of < 0:
-        raise TerminalError(f"as_of is {request.as_of}: give the sequence that was counted up to, or 0")
-    check_provenance(request.provenance)
+class _Money(msgspec.Struct, forbid_unknown_fields=True):
+    amount: int
+    currency: str
 
 
-def check_forget(request: ForgetRequest) -> None:
-    """Raises ``TerminalError`` for a request that names no fact, or nobody who asks."""
-    check_name(request.scope, request.key)
-    check_provenance(request.provenance)
+def check_claim(claim: Claim) -> None:
+    """Raises ``TerminalError`` for a claim that cannot be kept."""
+    check_scope(claim.scope)
+    check_name("subject", claim.subject)
+    check_name("predicate", claim.predicate)
+    if claim.subject.endswith("/"):
+        raise TerminalError(f"the subject {claim.subject!r} ends in '/', which names all under it: name one")
+    check_size("text", claim.text, TEXT_BYTES)
+    check_size("source.uri", claim.source.uri, SOURCE_BYTES)
+    if not claim.source.uri.strip():
+        raise TerminalError(f"{claim.predicate!r} of {claim.subject!r} has no source.uri: every fact says its source")
+    if len(bytes(claim.value)) > VALUE_BYTES:
+        raise TerminalError(f"the value has {len(bytes(claim.value))} bytes, more than {VALUE_BYTES}: keep a reference")
+    check_value(claim)
+    for name, many in (("evidence", claim.evidence), ("derived_from", claim.derived_from)):
+        if len(many) > EVIDENCE_MAX:
+            raise TerminalError(f"{name} has {len(many)} entries, more than {EVIDENCE_MAX}: name what decides it")
+    if claim.valid_from and claim.valid_to and claim.valid_to <= claim.valid_from:
+        raise TerminalError(f"valid_to {claim.valid_to.isoformat()} is not after valid_from: turn them round")
 
 
-def check_recall(request: RecallRequest) -> None:
-    """Raises ``TerminalError`` for a recall without a scope, or out of bounds."""
-    check_scope(request.scope)
-    _check_limit(request.limit, LIMIT_MAX)
-    if request.key and request.query:
-        raise TerminalError("give a key (exact) or a query (words), not both")
-    _check_size("query", request.query, TEXT_BYTES)
+_MODELS: dict[ValueType, Any] = {
+    ValueType.TEXT: str,
+    ValueType.INTEGER: int,
+    ValueType.DECIMAL: Decimal,
+    ValueType.BOOLEAN: bool,
+    ValueType.TIME: datetime,
+    ValueType.MONEY: _Money,
+    ValueType.REFERENCE: str,
+    ValueType.OBJECT: dict,
+}
 
 
-def check_facts(request: FactsRequest) -> None:
-    """Raises ``TerminalError`` for a list without a scope, or out of bounds."""
-    check_scope(request.scope)
-    _check_limit(request.limit, LIMIT_MAX)
+def check_value(claim: Claim) -> None:
+    """Raises ``TerminalError`` unless the value is of the type that the claim names."""
+    what = f"the value of {claim.predicate!r} of {claim.subject!r}"
+    model = _MODELS[claim.type]
+    try:
+        plain = msgspec.json.decode(claim.value)
+        if model in (Decimal, datetime) and not isinstance(plain, str):
+            raise msgspec.ValidationError(f"Expected `str`, got `{type(plain).__name__}`")
+        value = msgspec.convert(plain, model)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise TerminalError(f"{what} is no {claim.type}: {error}") from error
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise TerminalError(f"{what} is a time without a zone: write it with an offset, or Z")
+    if isinstance(value, str) and not value.strip():
+        raise TerminalError(f"{what} is empty: retract the fact instead")
 
 
-def check_history(request: HistoryRequest) -> None:
-    """Raises ``TerminalError`` for a history of no fact, or out of bounds."""
-    check_name(request.scope, request.key)
-    _check_limit(request.limit, LIMIT_MAX)
+def check_question(question: Question) -> None:
+    """Raises ``TerminalError`` for a question out of bounds."""
+    check_scope(question.scope)
+    check_size("query", question.query, TEXT_BYTES)
+    check_size("subject", question.subject, NAME_BYTES)
+    check_size("predicate", question.predicate, NAME_BYTES)
 
 
-def check_name(scope: str, key: str) -> None:
-    """Raises ``TerminalError`` unless scope and key name one fact."""
-    check_scope(scope)
-    if scope.endswith("/"):
-        raise TerminalError(f"the scope {scope!r} ends in '/', which names all scopes under it: name one scope")
-    if not key.strip():
-        raise TerminalError(f"the key is empty: name the fact within scope {scope!r}")
-    _check_plain("key", key)
+def check_scope(scope: Scope) -> None:
+    """Raises ``TerminalError`` unless each part is a name, and a session is named exactly where there is one."""
+    for name in ("domain", "tenant", "session"):
+        part = getattr(scope, name)
+        _check_plain(f"scope.{name}", part)
+        if "/" in part or part == "-":
+            raise TerminalError(f"scope.{name} is {part!r}: use a name without '/', and leave it empty for none")
+    if (scope.level is Level.SESSION) != bool(scope.session):
+        raise TerminalError(f"scope {scope.text}: name a session at the level session, and only there")
 
 
-def check_scope(scope: str) -> None:
-    """Raises ``TerminalError`` unless this is a scope, or a prefix of scopes that ends in ``/``."""
-    if not scope.strip():
-        raise TerminalError("the scope is empty: name one such as 'playbook/retail.return', or a prefix 'playbook/'")
-    _check_plain("scope", scope)
+def check_name(name: str, text: str) -> None:
+    """Raises ``TerminalError`` unless this can be a subject or a predicate."""
+    if not text.strip():
+        raise TerminalError(f"the {name} is empty: say what the fact is about")
+    _check_plain(name, text)
 
 
-def check_provenance(provenance: Provenance) -> None:
-    """Raises ``TerminalError`` unless the fact says where it came from."""
-    if not provenance.source.strip():
-        raise TerminalError("provenance.source is empty: every fact says where it came from")
-    for name in ("source", "writer", "person"):
-        _check_size(f"provenance.{name}", getattr(provenance, name), SOURCE_BYTES)
-
-
-def _check_plain(name: str, text: str) -> None:
-    _check_size(name, text, NAME_BYTES)
-    if any(ord(character) < 32 for character in text):
-        raise TerminalError(f"the {name} {text!r} holds control characters: use printable ones")
-
-
-def _check_size(name: str, text: str, limit: int) -> None:
-    size = len(text.encode())
+def check_size(name: str, text: str, limit: int) -> None:
+    """Raises ``TerminalError`` for a text of more than ``limit`` bytes."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise TerminalError(f"the {name} is no text that can be written: {error}") from error
     if size > limit:
         raise TerminalError(f"the {name} has {size} bytes, more than {limit}: shorten it")
 
 
-def _check_limit(limit: int, most: int) -> None:
-    if not 1 <= limit <= most:
-        raise TerminalError(f"the limit is {limit}: choose 1 to {most}")
+def _check_plain(name: str, text: str) -> None:
+    check_size(name, text, NAME_BYTES)
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise TerminalError(f"the {name} {text!r} holds control characters: use printable ones")

@@ -4,22 +4,57 @@ The rule: what was written can be recalled from this copy when the answer goes o
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from memory_service import checks, versions
-from memory_service.requests import FactsPage, FactsRequest, HistoryRequest
-from memory_service.store import Change, FactStore
+from memory_service import checks, rights
+from memory_service.admitting import Admitted, SlotState, admit
+from memory_service.erasing import Eraser
+from memory_service.histories import Histories
+from memory_service.rights import Voice
+from memory_service.store import Entry, FactStore
+from memory_service.table import source_token
 from memory_service.view import FactView
-from mesh import faultpoints
+from memory_service.voices import Voices
+from mesh import faultpoints, subjects
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, TerminalError
-from mesh.facts import FactEvent, ForgetRequest, RecalledFact, RecallRequest, RememberRequest
+from mesh.facts import (
+    Asserted,
+    ChangeAnswer,
+    Claim,
+    FactsPage,
+    FactsRequest,
+    ForgetRequest,
+    Grounds,
+    HistoryLine,
+    HistoryRequest,
+    Judged,
+    MemoryStatus,
+    RecallAnswer,
+    RecallRequest,
+    ReindexRequest,
+    RememberAnswer,
+    RememberRequest,
+    Resolved,
+    ResolveRequest,
+    Retracted,
+    RetractRequest,
+    Revoked,
+    RevokeRequest,
+    SignedRequest,
+    Slot,
+    StandingRequest,
+    StatusRequest,
+    WhyRequest,
+)
+from mesh.records import Json
 from mesh.service import Verb
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 WRITE_LIMIT_S = 5.0  # callers wait 3 s; what comes later must not keep a slot for ever
 ANSWER_BYTES = 512 * 1024  # half of the payload that a NATS server takes by default
@@ -28,11 +63,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Memory:
-    """Remembers, recalls and forgets."""
+    """Remembers, recalls, judges, retracts and forgets."""
 
-    def __init__(self, store: FactStore, view: FactView, *, write_limit_s: float = WRITE_LIMIT_S) -> None:
+    def __init__(
+        self,
+        store: FactStore,
+        view: FactView,
+        voices: Voices,
+        histories: Histories,
+        eraser: Eraser,
+        *,
+        write_limit_s: float = WRITE_LIMIT_S,
+    ) -> None:
         self._store = store
         self._view = view
+        self._voices = voices
+        self._histories = histories
+        self._eraser = eraser
         self._write_limit_s = write_limit_s
 
     def verbs(self) -> Mapping[str, tuple[type, Verb]]:
@@ -40,71 +87,214 @@ class Memory:
         return {
             "remember": (RememberRequest, self.remember),
             "recall": (RecallRequest, self.recall),
-            "forget": (ForgetRequest, self.forget),
+            "standing": (StandingRequest, self.standing),
             "facts": (FactsRequest, self.facts),
             "history": (HistoryRequest, self.history),
+            "why": (WhyRequest, self.why),
+            "retract": (RetractRequest, self.retract),
+            "resolve": (SignedRequest, self.resolve),
+            "revoke": (SignedRequest, self.revoke),
+            "forget": (SignedRequest, self.forget),
+            "reindex": (ReindexRequest, self.reindex),
+            "status": (StatusRequest, self.status),
         }
 
-    async def remember(self, request: RememberRequest) -> FactEvent:
-        """The version that stands afterwards; a repeated or stale request writes nothing."""
-        checks.check_remember(request)
-        return await self._write(request.scope, request.key, lambda last: versions.remembered(last, request, now()))
+    async def remember(self, request: RememberRequest) -> RememberAnswer:
+        """Record claims, all or none; what was said before makes no new fact."""
+        for claim in request.claims:
+            checks.check_claim(claim)
+        checks.check_size("by", request.by, checks.SOURCE_BYTES)
+        voice = self._voices.of(request.signed, "remember", request, by=request.by)
+        rights.check_claims(voice, request.claims)
+        self._check_grounds(request.claims)
+        by_slot: dict[str, list[Claim]] = {}
+        for claim in request.claims:
+            by_slot.setdefault(claim.slot.id, []).append(claim)
+        slots = [claims[0].slot for claims in by_slot.values()]
+        admitted: list[Admitted] = []
 
-    async def forget(self, request: ForgetRequest) -> FactEvent:
-        """The version that says it is forgotten; raises ``TerminalError`` for an unknown fact."""
-        checks.check_forget(request)
-        return await self._write(request.scope, request.key, lambda last: versions.forgotten(last, request, now()))
+        def change(states: Sequence[SlotState]) -> list[Entry]:
+            at = now()
+            admitted[:] = [admit(state, by_slot[state.slot.id], voice.name, at) for state in states]
+            if any(new.facts for new in admitted):
+                self._voices.check_unused(request.signed)
+            return [
+                Entry(state.slot, _asserted(new, voice, request.signed), state.seq)
+                for state, new in zip(states, admitted, strict=True)
+                if new.facts
+            ]
 
-    async def recall(self, request: RecallRequest) -> tuple[RecalledFact, ...]:
-        """Current facts: of one key, or the best for the words, or the newest."""
-        checks.check_recall(request)
-        if request.key:
-            found = self._view.exact(request.scope, request.key, request.limit)
-        elif request.query.strip():
-            found = self._view.search(request.scope, request.query, request.limit)
-        else:
-            found = self._view.newest(request.scope, request.limit)
-        return tuple(fitting(found))
+        await self._limited(self._store.write(slots, change), "the facts were")
+        ids = {slot.id: iter(new.ids) for slot, new in zip(slots, admitted, strict=True)}
+        judged = [self._judged(next(ids[claim.slot.id])) for claim in request.claims]
+        return RememberAnswer(facts=tuple(fitting(judged)), added=sum(len(new.facts) for new in admitted))
+
+    async def recall(self, request: RecallRequest) -> RecallAnswer:
+        """The facts that stand, for each question."""
+        for question in request.questions:
+            checks.check_question(question)
+        seq = self._view.projection.seq
+        found = [await self._view.recall(question) for question in request.questions]
+        left = ANSWER_BYTES
+        fitted = []
+        for facts in found:
+            part = fitting(facts, left)
+            left -= sum(len(_encode(fact)) for fact in part)
+            fitted.append(tuple(part))
+        return RecallAnswer(facts=tuple(fitted), seq=seq)
+
+    async def standing(self, request: StandingRequest) -> tuple[Judged, ...]:
+        """What is made of these facts now."""
+        return tuple(fitting(self._view.standing(request.ids)))
 
     async def facts(self, request: FactsRequest) -> FactsPage:
-        """A page of the current facts of a scope, with value and provenance."""
-        checks.check_facts(request)
-        found = self._view.page(request.scope, request.after, request.limit + 1)
-        page = fitting(found[: request.limit])
-        return FactsPage(facts=tuple(page), more=len(page) < len(found))
+        """A page of judged facts, with value and provenance."""
+        checks.check_scope(request.scope)
+        page = self._view.page(request)
+        facts = fitting(page.facts)
+        if len(facts) == len(page.facts):
+            return page
+        last = facts[-1].fact
+        return FactsPage(facts=tuple(facts), next=(last.subject, last.predicate, last.version))
 
-    async def history(self, request: HistoryRequest) -> tuple[FactEvent, ...]:
-        """The versions of one fact, oldest first; raises ``TerminalError`` for an unknown fact."""
-        checks.check_history(request)
-        found = await self._store.history(request.scope, request.key, request.limit)
-        if not found:
-            raise TerminalError(f"no fact {request.key!r} in scope {request.scope!r}")
-        return tuple(reversed(fitting(reversed(versions.told(found)))))
+    async def history(self, request: HistoryRequest) -> tuple[HistoryLine, ...]:
+        """All that was recorded of a slot, oldest first; raises ``TerminalError`` when nothing was."""
+        lines = await self._histories.of(request.slot, request.limit)
+        if not lines:
+            slot = request.slot
+            raise TerminalError(f"nothing is known of {slot.predicate!r} of {slot.subject!r} in {slot.scope.text}")
+        return tuple(reversed(fitting(reversed(lines))))
 
-    async def _write(self, scope: str, key: str, change: Change) -> FactEvent:
+    async def why(self, request: WhyRequest) -> Grounds:
+        """What a fact rests on; raises ``TerminalError`` for an unknown one."""
+        grounds = self._view.grounds(request.id)
+        if grounds is None:
+            raise TerminalError(f"no fact {request.id!r}: its id is in the answer of recall, facts or history")
+        return grounds
+
+    async def retract(self, request: RetractRequest) -> ChangeAnswer:
+        """Retract facts; what is retracted already stays so."""
+        checks.check_size("reason", request.reason, checks.REASON_BYTES)
+        voice = self._voices.of(request.signed, "retract", request, by=request.by)
+        slots: dict[str, Slot] = {}
+        ids: dict[str, list[str]] = {}
+        for fact_id in request.ids:
+            fact = self._judged(fact_id).fact
+            rights.check_retraction(voice, [fact])
+            slots[fact.slot.id] = fact.slot
+            ids.setdefault(fact.slot.id, []).append(fact_id)
+
+        def change(states: Sequence[SlotState]) -> list[Entry]:
+            at, entries = now(), []
+            for state in states:
+                standing = {one.fact.id for one in state.held if one.retracted is None}
+                if left := tuple(fact_id for fact_id in ids[state.slot.id] if fact_id in standing):
+                    event = Retracted(
+                        at=at, by=voice.name, signed=request.signed, slot=state.slot, ids=left, reason=request.reason
+                    )
+                    entries.append(Entry(state.slot, event, state.seq))
+            if entries:
+                self._voices.check_unused(request.signed)
+            return entries
+
+        seq = await self._limited(self._store.write(list(slots.values()), change), "the retraction was")
+        return self._changed(seq, request.ids)
+
+    async def resolve(self, request: SignedRequest) -> ChangeAnswer:
+        """Have a steward's choice stand in a slot."""
+        voice, said = self._voices.steward(request.signed, "resolve", ResolveRequest)
+        slot = said.slot
+
+        def change(states: Sequence[SlotState]) -> list[Entry]:
+            (state,) = states
+            if state.version != said.seen:
+                raise TerminalError(
+                    f"{slot.predicate!r} of {slot.subject!r} stands at version {state.version}, not at the "
+                    f"{said.seen} that you saw: look again (`workmesh memory contested`), then repeat"
+                )
+            living = [one.fact.id for one in state.held if one.retracted is None]
+            if said.chosen and said.chosen not in living:
+                raise TerminalError(f"fact {said.chosen!r} is none of this slot, or retracted: choose {living}")
+            event = Resolved(
+                at=now(),
+                by=voice.name,
+                signed=request.signed,
+                slot=slot,
+                chosen=said.chosen,
+                over=tuple(fact_id for fact_id in living if fact_id != said.chosen),
+                reason=said.reason,
+            )
+            return [Entry(slot, event, state.seq)]
+
+        seq = await self._limited(self._store.write([slot], change), "the choice was")
+        return self._changed(seq, [judged.fact.id for judged in self._view.slot(slot)])
+
+    async def revoke(self, request: SignedRequest) -> ChangeAnswer:
+        """Believe a source no more: all that it said, and what was derived from it, is retracted."""
+        voice, said = self._voices.steward(request.signed, "revoke", RevokeRequest)
+        checks.check_size("source", said.source, checks.SOURCE_BYTES)
+        ids = self._view.table.of_source(said.source)
+        ids += [fact_id for fact_id, _ in self._view.table.derived(ids)]
+        event = Revoked(at=now(), by=voice.name, signed=request.signed, source=said.source, reason=said.reason)
+        subject = subjects.fact("source", source_token(said.source), "-")
+        seq = await self._limited(self._store.append(subject, event), "the revocation was")
+        return self._changed(seq, ids)
+
+    async def forget(self, request: SignedRequest) -> ChangeAnswer:
+        """Forget a subject for good; answers once nothing of it is left in ``MEMORY`` and in this copy."""
+        voice, said = self._voices.steward(request.signed, "forget", ForgetRequest)
+        checks.check_name("subject", said.subject)
+        checks.check_scope(said.scope)
+        return await self._limited(self._eraser.forget(said, voice.name, request.signed), "the subject was")
+
+    async def reindex(self, request: ReindexRequest) -> MemoryStatus:
+        """Begin to build the index anew; answers go on meanwhile."""
+        self._view.retriever.rebuild()
+        return await self.status(StatusRequest())
+
+    async def status(self, request: StatusRequest) -> MemoryStatus:
+        """How this copy is."""
+        return self._view.status()
+
+    def _check_grounds(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            for ground in claim.derived_from:
+                judged = self._view.judged(ground)
+                if judged is None:
+                    raise TerminalError(f"{claim.predicate!r} of {claim.subject!r} rests on {ground!r}, unknown here")
+
+    def _judged(self, fact_id: str) -> Judged:
+        judged = self._view.judged(fact_id)
+        if judged is None:
+            raise TerminalError(f"no fact {fact_id!r}: it was forgotten, or never was")
+        return judged
+
+    def _changed(self, seq: int, ids: Sequence[str]) -> ChangeAnswer:
+        return ChangeAnswer(seq=seq, changed=len(ids), facts=tuple(fitting(self._view.standing(ids[:100]))))
+
+    async def _limited(self, writing: Awaitable[T], what: str) -> T:
         try:
             async with asyncio.timeout(self._write_limit_s):
                 await faultpoints.reach("memory.before_commit")
-                stands = await self._store.write(scope, key, change)
+                found = await writing
                 await faultpoints.reach("memory.before_answer")
-                if stands is None:
-                    raise TerminalError(f"no fact {key!r} in scope {scope!r}")
-                await self._view.projection.reached(stands.seq)
         except TimeoutError as error:
             raise BusUnavailableError(
-                f"fact {key!r} of {scope!r} was not confirmed within {self._write_limit_s:g} s: "
-                "it may be written; asking again is safe"
+                f"{what} not confirmed within {self._write_limit_s:g} s: it may be written; asking again is safe"
             ) from error
-        return stands.fact
+        return found
 
 
-def fitting(items: Iterable[S]) -> list[S]:
-    """The first items that fit into one answer; at least one."""
+def _asserted(new: Admitted, voice: Voice, signed: Json) -> Asserted:
+    return Asserted(at=new.facts[0].recorded_at, by=voice.name, signed=signed, facts=new.facts)
+
+
+def fitting(items: Iterable[S], size: int = ANSWER_BYTES) -> list[S]:
+    """The first items that fit into ``size`` bytes of an answer; at least one."""
     found: list[S] = []
-    size = 0
     for item in items:
-        size += len(_encode(item))
-        if found and size > ANSWER_BYTES:
+        size -= len(_encode(item))
+        if found and size < 0:
             break
         found.append(item)
     return found

@@ -1,105 +1,240 @@
-"""The current facts: a projection of ``MEMORY`` in SQLite that can be thrown away and rebuilt.
+"""What memory answers from: a projection of ``MEMORY`` in SQLite that can be thrown away and rebuilt.
 
-The rule: a forgotten fact is in neither table nor index.
+The rule: every answer is judged at the moment that is asked about; what does not stand then is not in it.
 """
 
 import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from memory_service import index
-from memory_service.index import Bm25Index, Index, span
+from memory_service.finding import Finding
+from memory_service.folding import Folding
+from memory_service.retrieval import Embedder, Retriever, VectorIndex, within_budget
+from memory_service.rules import Held, judge_at_its_time, once, standing, value_of
+from memory_service.table import SCHEMA, FactTable, span
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
-from mesh.facts import FactEvent, FactStatus, RecalledFact
+from mesh.clock import now
+from mesh.facts import (
+    AnyFactEvent,
+    Erased,
+    FactsPage,
+    FactsRequest,
+    FactStatus,
+    Grounds,
+    Judged,
+    MemoryStatus,
+    Question,
+    RecalledFact,
+    Slot,
+)
 from mesh.projection import Projection
 
 log = structlog.get_logger(__name__)
 
 FACTS = "fact.>"
-_SCHEMA = """
-PRAGMA secure_delete = ON;
-CREATE TABLE IF NOT EXISTS fact (
-    id TEXT PRIMARY KEY, scope TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS fact_by_name ON fact (scope, key);
-"""
+_FRESH_S = 60.0  # a change older than this was told when it happened
+_OVERFETCH = 4  # hits a fact wanted: some do not stand any more
+_GROUNDS_DEEP = 16
 
-_decode = msgspec.json.Decoder(FactEvent).decode
+_decode = msgspec.json.Decoder(AnyFactEvent).decode
+_decode_slot = msgspec.json.Decoder(Slot).decode
 
 
 class FactView:
-    """Follows ``MEMORY`` and answers from the facts that are in force."""
+    """Follows ``MEMORY`` and answers questions about facts."""
 
-    def __init__(self, bus: Bus, path: Path) -> None:
-        self._database = open_database(path, _SCHEMA + index.SCHEMA)
-        self._index: Index = Bm25Index(self._database)
+    def __init__(
+        self, bus: Bus, path: Path, *, vectors: VectorIndex | None = None, embedder: Embedder | None = None
+    ) -> None:
+        self._database = open_database(path, SCHEMA)
+        self.retriever = Retriever(self._database, vectors, embedder)
+        self.table = FactTable(self._database)
+        self._finding = Finding(self.retriever)
+        self._folding = Folding(self.table, self._finding)
+        self._listener: Callable[[list[str], int], None] | None = None
         self.projection = Projection(bus, self._database, subjects.MEMORY, FACTS, self._apply)
 
-    def exact(self, scope: str, key: str, limit: int) -> list[RecalledFact]:
-        """The facts of this key, newest first; one, unless ``scope`` is a prefix."""
-        rows = self._database.execute(
-            "SELECT data FROM fact WHERE scope >= ? AND scope < ? AND key = ? ORDER BY seq DESC LIMIT ?",
-            (*span(scope), key, limit),
-        )
-        return [_recalled(_decode(data)) for (data,) in rows]
+    def on_change(self, listener: Callable[[list[str], int], None]) -> None:
+        """Tell ``listener`` the subjects ``memory.changed.>`` of each recent event as it is taken in."""
+        self._listener = listener
 
-    def newest(self, scope: str, limit: int) -> list[RecalledFact]:
-        """The facts written last."""
-        rows = self._database.execute(
-            "SELECT data FROM fact WHERE scope >= ? AND scope < ? ORDER BY seq DESC LIMIT ?", (*span(scope), limit)
-        )
-        return [_recalled(_decode(data)) for (data,) in rows]
-
-    def search(self, scope: str, query: str, limit: int) -> list[RecalledFact]:
-        """The facts that match the words best."""
-        found = []
-        for hit in self._index.search(scope, query, limit):
-            row = self._database.execute("SELECT data FROM fact WHERE id = ?", (hit.fact_id,)).fetchone()
-            if row is not None:
-                found.append(_recalled(_decode(row[0]), hit.score))
+    async def recall(self, question: Question) -> list[RecalledFact]:
+        """The facts that stand at the moment asked about: the best for the words, or else the newest."""
+        found = await self._search(question) if question.query.strip() else self._newest(question)
+        if question.token_budget:
+            found = found[: within_budget([item.text for item in found], question.token_budget)]
         return found
 
-    def page(self, scope: str, after: tuple[str, str], limit: int) -> list[FactEvent]:
-        """Facts by scope and key, behind ``after``."""
-        rows = self._database.execute(
-            "SELECT data FROM fact WHERE scope >= ? AND scope < ? AND (scope, key) > (?, ?) "
-            "ORDER BY scope, key LIMIT ?",
-            (*span(scope), *after, limit),
+    def standing(self, ids: Iterable[str]) -> list[Judged]:
+        """What is made of these facts now; unknown ones are left out."""
+        return [judged for fact_id in ids if (judged := self.judged(fact_id)) is not None]
+
+    def judged(self, fact_id: str) -> Judged | None:
+        """What is made of one fact now."""
+        if (slot_id := self.table.slot_of(fact_id)) is None:
+            return None
+        held = self.table.held(slot_id)
+        one = next((one for one in held if one.fact.id == fact_id), None)
+        return _judged(held, one, now()) if one is not None else None
+
+    def slot(self, slot: Slot) -> list[Judged]:
+        """What is made of all facts of a slot now, by version."""
+        held, at = self.table.held(slot.id), now()
+        return [_judged(held, one, at) for one in held]
+
+    def grounds(self, fact_id: str, deep: int = _GROUNDS_DEEP) -> Grounds | None:
+        """A fact with what it rests on, to a depth of 16."""
+        judged, held = self.judged(fact_id), self.table.fact(fact_id)
+        if judged is None or held is None:
+            return None
+        below = [self.grounds(ground, deep - 1) for ground in judged.fact.derived_from] if deep else []
+        return Grounds(judged=judged, seq=held.seq, grounds=tuple(ground for ground in below if ground is not None))
+
+    def page(self, request: FactsRequest) -> FactsPage:
+        """Judged facts by subject, predicate and version."""
+        found: list[Judged] = []
+        for slot_id in self._slots_behind(request):
+            held, at = self.table.held(slot_id), now()
+            for one in held:
+                key = (one.fact.subject, one.fact.predicate, one.fact.version)
+                if key <= request.after:
+                    continue
+                judged = _judged(held, one, at)
+                if request.status is not None and judged.status is not request.status:
+                    continue
+                if len(found) == request.limit:
+                    last = found[-1].fact
+                    return FactsPage(facts=tuple(found), next=(last.subject, last.predicate, last.version))
+                found.append(judged)
+        return FactsPage(facts=tuple(found))
+
+    def counts(self) -> tuple[int, int]:
+        """How many facts there are, and how many slots are contested."""
+        (facts,) = self._database.execute("SELECT count(*) FROM fact").fetchone()
+        (contested,) = self._database.execute("SELECT count(*) FROM slot WHERE contested > 0").fetchone()
+        return facts, contested
+
+    def is_used(self, nonce: str) -> bool:
+        """Whether an event rests on the word with this nonce already."""
+        return self._database.execute("SELECT 1 FROM used_word WHERE nonce = ?", (nonce,)).fetchone() is not None
+
+    async def purge(self) -> None:
+        """Have nothing of what was deleted left in the files of this copy: vectors, log and tables."""
+        await self.retriever.settle()
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def status(self) -> MemoryStatus:
+        """How this copy is."""
+        facts, contested = self.counts()
+        index = self.retriever.state()
+        return MemoryStatus(
+            facts=facts,
+            contested=contested,
+            seq=self.projection.seq,
+            model=index.model,
+            indexed=index.indexed,
+            waiting=index.waiting,
+            rebuilding=index.rebuilding,
         )
-        return [_decode(data) for (data,) in rows]
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
+    async def _search(self, question: Question) -> list[RecalledFact]:
+        """The facts that fit the words best. A hit that does not stand at that moment is passed over."""
+        found: list[RecalledFact] = []
+        stands: dict[str, dict[str, Held]] = {}
+        said: set[tuple[str, bytes]] = set()
+        for hit in await self._finding.search(question, question.limit * _OVERFETCH):
+            if (slot_id := self.table.slot_of(hit.id)) is None:
+                continue
+            if slot_id not in stands:
+                stands[slot_id] = {held.fact.id: held for held in self._standing(slot_id, question)}
+            held = stands[slot_id].get(hit.id)
+            if held is None or (same := (slot_id, value_of(held.fact))) in said:
+                continue
+            said.add(same)
+            found.append(_recalled(held, hit.score))
+            if len(found) == question.limit:
+                break
+        return found
+
+    def _newest(self, question: Question) -> list[RecalledFact]:
+        """The facts of a scope that were written last."""
+        low, high = span(question.subject)
+        where, values = "scope = ? AND subject >= ? AND subject < ?", [question.scope.text, low, high]
+        if question.predicate:
+            where, values = f"{where} AND predicate = ?", [*values, question.predicate]
+        found: list[RecalledFact] = []
+        for (slot_id,) in self._database.execute(f"SELECT id FROM slot WHERE {where} ORDER BY seq DESC", values):
+            found += [_recalled(held) for held in once(self._standing(slot_id, question))]
+            if len(found) >= question.limit:
+                break
+        return found[: question.limit]
+
+    def _standing(self, slot_id: str, question: Question) -> list[Held]:
+        at = question.valid_at or now()
+        held = standing(self.table.held(slot_id, at, question.known_at), at)
+        return [one for one in held if one.fact.source.authority >= question.min_authority]
+
+    def _slots_behind(self, request: FactsRequest) -> Iterator[str]:
+        low, high = span(request.subject)
+        contested = "AND contested > 0" if request.status is FactStatus.CONTESTED else ""
+        rows = self._database.execute(
+            f"SELECT id FROM slot WHERE scope = ? AND subject >= ? AND subject < ? {contested} "
+            "AND (subject, predicate) >= (?, ?) ORDER BY subject, predicate",
+            (request.scope.text, low, high, request.after[0], request.after[1]),
+        )
+        return (slot_id for (slot_id,) in rows.fetchall())
+
     def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
         try:
-            fact = _decode(message.data)
+            event: AnyFactEvent = _decode(message.data)
         except msgspec.DecodeError as error:
             log.error("fact_unreadable", subject=message.subject, seq=message.seq, error=str(error))
             return
-        if fact.status is FactStatus.FORGOTTEN:
-            database.execute("DELETE FROM fact WHERE id = ?", (fact.id,))
-            self._index.drop(fact.id)
-            return
-        database.execute(
-            "INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?, ?)",
-            (fact.id, fact.scope, fact.key, message.seq, message.data),
-        )
-        self._index.put(fact)
+        touched = self._folding.apply(event, message.seq)
+        if self._listener is not None and time.time() - event.at.timestamp() < _FRESH_S:
+            self._listener(self._told(event, touched), message.seq)
+
+    def _told(self, event: AnyFactEvent, touched: Iterable[str]) -> list[str]:
+        told = []
+        if isinstance(event, Erased):
+            told.append(subjects.memory_changed(event.scope_token, event.subject_token))
+        for slot_id in touched:
+            row = self._database.execute("SELECT data FROM slot WHERE id = ?", (slot_id,)).fetchone()
+            if row is not None:
+                told.append(subjects.memory_changed(*_decode_slot(row[0]).tokens))
+        return told
 
 
-def _recalled(fact: FactEvent, score: float = 0.0) -> RecalledFact:
+def _judged(slot: list[Held], one: Held, at: datetime) -> Judged:
+    said = judge_at_its_time(slot, one, at)
+    return Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by)
+
+
+def _recalled(held: Held, score: float = 0.0) -> RecalledFact:
+    fact = held.fact
     return RecalledFact(
         id=fact.id,
-        scope=fact.scope,
-        key=fact.key,
-        text=fact.text,
         version=fact.version,
-        source=fact.provenance.source,
+        scope=fact.scope.text,
+        subject=fact.subject,
+        predicate=fact.predicate,
+        text=fact.text,
+        source=fact.source.uri,
+        value=fact.value,
+        authority=fact.source.authority,
+        confidence=fact.confidence,
+        valid_from=fact.valid_from,
+        valid_to=fact.valid_to,
         score=score,
     )

@@ -170,6 +170,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "fact.>",
             subjects.CHANGES,
             *_reads(subjects.MEMORY),
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.MEMORY}",
             *_watches(subjects.WORKING_BUCKET, subjects.SESSION_BUCKET),
             *_writes(subjects.WORKING_BUCKET),
             *_writes(subjects.SESSION_BUCKET),

@@ -110,6 +110,21 @@ class AuditSettings(_Section, frozen=True):
     recheck_s: Seconds = DAY_S  # a million records are read again in seven minutes, at a tenth of a processor
 
 
+class MemorySettings(_Section, frozen=True):
+    """memory_service's retrieval: the embedding model (``none``: words alone) and where its vectors are.
+
+    ``qdrant_url`` "" is the variable ``QDRANT_URL``; a key for it is taken from ``QDRANT_API_KEY``.
+    """
+
+    embedder: Literal["minilm", "none"] = "minilm"
+    embedder_threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    index: Literal["edge", "qdrant"] = "edge"
+    qdrant_url: str = ""
+    qdrant_timeout_s: Seconds = 5.0
+    lexical_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # chosen on LoCoMo: docs/retrieval.md
+    vector_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -136,6 +151,7 @@ class Settings(_Section, frozen=True):
     recall: RecallSettings = RecallSettings()
     notices: NoticeSettings = NoticeSettings()
     audit: AuditSettings = AuditSettings()
+    memory: MemorySettings = MemorySettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

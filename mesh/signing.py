@@ -22,6 +22,7 @@ BUNDLE_TYPE: Final = "application/vnd.workmesh.bundle+json"
 ACTIVATION_TYPE: Final = "application/vnd.workmesh.activation+json"
 STAGE_TYPE: Final = "application/vnd.workmesh.stage+json"
 TRUST_TYPE: Final = "application/vnd.workmesh.trust+json"
+MEMORY_TYPE: Final = "application/vnd.workmesh.memory+json"
 CONTROL_TYPE: Final = "application/vnd.workmesh.control+json"
 
 T = TypeVar("T", bound=msgspec.Struct)

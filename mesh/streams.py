@@ -19,13 +19,15 @@ _NOT_FOUND = {10014, 10059}
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """A stream: limits retention, on file, with atomic batches and direct gets."""
+    """A stream: limits retention, on file, with atomic batches and direct gets. From one that ``forgets``, messages
+    can be taken out one by one: privacy law asks it of memory."""
 
     name: str
     subjects: tuple[str, ...]
     max_age_s: float = 0.0
     max_bytes: int = -1
     max_msg_size: int = MAX_RECORD_BYTES
+    forgets: bool = False
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The stream's configuration for the JetStream API. ``discard: new`` refuses rather than forgets."""
@@ -41,7 +43,7 @@ class StreamSpec:
             "num_replicas": replicas,
             "allow_direct": True,
             "allow_atomic": True,
-            "deny_delete": True,
+            "deny_delete": not self.forgets,
             "deny_purge": True,
         }
 
@@ -131,6 +133,7 @@ def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[S
             ages_s.get(name, 0.0),
             max_bytes.get(name, -1),
             _LARGEST.get(name, MAX_RECORD_BYTES),
+            forgets=name == subjects.MEMORY,
         )
         for name in STREAM_NAMES
     )

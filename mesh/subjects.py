@@ -128,9 +128,9 @@ def quarantine(stage: str, item_id: str) -> str:
     return f"quarantine.{stage}.{item_id}"
 
 
-def fact(scope_token: str, fact_id: str) -> str:
-    """Where the events of one fact stand."""
-    return f"fact.{scope_token}.{fact_id}"
+def fact(scope_token: str, subject_token: str, predicate_token: str) -> str:
+    """Where the events of one slot of memory stand (``mesh.facts.Slot.tokens``)."""
+    return f"fact.{scope_token}.{subject_token}.{predicate_token}"
 
 
 def memory_changed(scope_token: str, subject_token: str, predicate_token: str = WHOLE_TASK) -> str:

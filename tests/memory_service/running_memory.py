@@ -1,36 +1,59 @@
 """A real bus and running copies of the memory service, for tests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from memory_service.requests import HistoryRequest
-from memory_service.service import Memory
-from memory_service.store import FactStore
+from memory_service.process import remembering
 from memory_service.view import FactView
 from mesh import service, streams, subjects
 from mesh.bus import Bus, connect
+from mesh.clock import now
 from mesh.embedded import EmbeddedNats
-from mesh.facts import FactEvent, ForgetRequest, Provenance, RecalledFact, RecallRequest, RememberRequest
+from mesh.facts import (
+    SOURCE_ROLE,
+    STEWARD_ROLE,
+    ChangeAnswer,
+    Claim,
+    HistoryLine,
+    HistoryRequest,
+    Question,
+    RecallAnswer,
+    RecalledFact,
+    RecallRequest,
+    RememberAnswer,
+    RememberRequest,
+    RetractRequest,
+    SignedRequest,
+    Slot,
+    Word,
+)
 from mesh.identity import Identity
 from mesh.journal import committing
 from mesh.permissions import ROLES, BusUser
-from mesh.projection import following
+from mesh.records import Json
 from mesh.service import serving
+from mesh.signing import MEMORY_TYPE, TRUST_TYPE, sign
+from mesh.trust import TrustDirectory, TrustEntry
+from tests.memory_service.claims import SCOPE, SLOT
 
-NULL = msgspec.Raw(b"null")
+PEOPLE = {"anna": (STEWARD_ROLE,), "bob": ("refund_manager",)}
 
 
 @dataclass(frozen=True)
 class Site:
-    """A bus with its streams, and a key for each role."""
+    """A bus with its streams, a key for each role, and people whose keys are trusted."""
 
     server: EmbeddedNats
     folder: Path
+    trust: TrustDirectory
 
     @asynccontextmanager
     async def bus(self, role: str) -> AsyncIterator[Bus]:
@@ -42,21 +65,24 @@ class Site:
     @asynccontextmanager
     async def memory(self, name: str = "memory-1") -> AsyncIterator[FactView]:
         """A copy of the memory service, its own view in ``<folder>/<name>``."""
-        async with self.bus("memory") as bus, committing(bus) as committer:
-            view = FactView(bus, self.view_file(name))
-            try:
-                async with following(view.projection) as projection:
-                    await projection.caught_up.wait()
-                    async with serving(bus, "memory", Memory(FactStore(bus, committer), view).verbs()):
-                        # nats-py's flush overtakes what is pending; a request of its own goes behind the subscription.
-                        await bus.last(subjects.MEMORY, subjects.fact("none", "none"))
-                        yield view
-            finally:
-                view.close()
+        async with (
+            self.bus("memory") as bus,
+            committing(bus) as committer,
+            remembering(bus, committer, self.trust, self.view_file(name)) as (memory, view),
+        ):
+            await view.projection.caught_up.wait()
+            async with serving(bus, "memory", memory.verbs()):
+                # nats-py's flush overtakes what is pending; a request of its own goes behind the subscription.
+                await bus.last(subjects.MEMORY, subjects.fact("none", "none", "none"))
+                yield view
 
     def view_file(self, name: str = "memory-1") -> Path:
         """The view's database of one copy."""
         return self.folder / name / "facts.db"
+
+    def person(self, name: str) -> Identity:
+        """The key of somebody who is trusted."""
+        return Identity.load(self.folder / "people" / f"{name}.nk")
 
 
 @asynccontextmanager
@@ -65,43 +91,68 @@ async def site_in(folder: Path) -> AsyncIterator[Site]:
     roles = [role for role in ROLES if role != "publisher"]
     identities = {role: Identity.create(folder / "keys" / f"{role}.nk", role) for role in roles}
     users = [BusUser(identity.public_key, (role,)) for role, identity in identities.items()]
+    root = Identity.create(folder / "people" / "root.nk", "root")
+    trust = TrustDirectory(root.public_key)
+    for name, has in PEOPLE.items():
+        _enroll(trust, root, Identity.create(folder / "people" / f"{name}.nk", name), "person", has)
+    _enroll(trust, root, Identity.create(folder / "people" / "erp.nk", "erp"), "service", (SOURCE_ROLE,))
     async with EmbeddedNats(folder / "nats", users) as server:
-        site = Site(server, folder)
+        site = Site(server, folder, trust)
         async with site.bus("admin") as admin:
             await streams.ensure(admin, streams.stream_specs({}, {}), replicas=1, ack_wait_s=5.0, max_ack_pending=4096)
         yield site
 
 
-def provenance(source: str = "a test", person: str = "") -> Provenance:
-    """Where a fact of a test comes from."""
-    return Provenance(writer="test/1", source=source, person=person)
+def _enroll(trust: TrustDirectory, root: Identity, key: Identity, kind: Any, roles: tuple[str, ...]) -> None:
+    entry = TrustEntry(name=key.name, public_key=key.public_key, kind=kind, roles=roles, enrolled_at=now())
+    trust.apply(sign(entry, TRUST_TYPE, root))
 
 
-async def remember(
-    bus: Bus, scope: str, key: str, text: str, *, value: msgspec.Raw = NULL, as_of: int = 0, source: str = "a test"
-) -> FactEvent:
+def word(verb: str, request: msgspec.Struct, key: Identity, *, expires_s: float = 60.0) -> Json:
+    """A request, signed."""
+    at = now()
+    said = Word(
+        verb=verb,
+        request=msgspec.Raw(msgspec.json.encode(request)),
+        person=key.name,
+        nonce=secrets.token_hex(16),
+        at=at,
+        expires_at=at + timedelta(seconds=expires_s),
+    )
+    return sign(said, MEMORY_TYPE, key)
+
+
+async def remember(bus: Bus, *claims: Claim, by: str = "test", key: Identity | None = None) -> RememberAnswer:
     """Remember over the bus."""
-    said = provenance(source)
-    request = RememberRequest(scope=scope, key=key, text=text, provenance=said, value=value, as_of=as_of)
-    return await service.ask(bus, "memory", "remember", request, FactEvent)
+    request = RememberRequest(claims=claims, by=by)
+    if key is not None:
+        request = msgspec.structs.replace(request, signed=word("remember", request, key))
+    return await service.ask(bus, "memory", "remember", request, RememberAnswer)
 
 
-async def recall(bus: Bus, scope: str, query: str = "", *, key: str = "", limit: int = 50) -> list[RecalledFact]:
-    """Recall over the bus."""
-    request = RecallRequest(scope=scope, query=query, key=key, limit=limit)
-    return list(await service.ask(bus, "memory", "recall", request, tuple[RecalledFact, ...]))
+async def recall(bus: Bus, query: str = "", **question: Any) -> list[RecalledFact]:
+    """Recall over the bus, in the scope of the tests unless another is named."""
+    asked = Question(**({"scope": SCOPE} | question), query=query)
+    answer = await service.ask(bus, "memory", "recall", RecallRequest(questions=(asked,)), RecallAnswer)
+    return list(answer.facts[0])
 
 
-async def forget(bus: Bus, scope: str, key: str, person: str = "") -> FactEvent:
-    """Forget over the bus."""
-    request = ForgetRequest(scope=scope, key=key, provenance=provenance("a request", person))
-    return await service.ask(bus, "memory", "forget", request, FactEvent)
+async def retract(bus: Bus, *ids: str, by: str = "test", key: Identity | None = None) -> ChangeAnswer:
+    """Retract over the bus."""
+    request = RetractRequest(ids=ids, by=by)
+    if key is not None:
+        request = msgspec.structs.replace(request, signed=word("retract", request, key))
+    return await service.ask(bus, "memory", "retract", request, ChangeAnswer)
 
 
-async def history(bus: Bus, scope: str, key: str, limit: int = 50) -> list[FactEvent]:
-    """The versions of a fact over the bus."""
-    request = HistoryRequest(scope=scope, key=key, limit=limit)
-    return list(await service.ask(bus, "memory", "history", request, tuple[FactEvent, ...]))
+async def act(bus: Bus, verb: str, request: msgspec.Struct, key: Identity) -> ChangeAnswer:
+    """Say a signed word: ``resolve``, ``revoke`` or ``forget``."""
+    return await service.ask(bus, "memory", verb, SignedRequest(signed=word(verb, request, key)), ChangeAnswer)
+
+
+async def history(bus: Bus, slot: Slot = SLOT) -> Sequence[HistoryLine]:
+    """The history of a slot over the bus."""
+    return await service.ask(bus, "memory", "history", HistoryRequest(slot=slot), tuple[HistoryLine, ...])
 
 
 async def until(condition: Callable[[], bool]) -> None:

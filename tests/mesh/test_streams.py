@@ -53,7 +53,9 @@ async def test_streams_refuse_new_messages_rather_than_forget_old_ones(live: Liv
         for name, config in (await everything(bus)).items():
             if name in streams.STREAM_NAMES:
                 assert (config["discard"], config["retention"], config["storage"]) == ("new", "limits", "file")
-                assert config["allow_atomic"] and config["allow_direct"] and config["deny_delete"]
+                assert config["allow_atomic"] and config["allow_direct"]
+                # Privacy law asks that memory can forget; nothing else can.
+                assert config["deny_delete"] is (name != subjects.MEMORY) and config["deny_purge"]
 
 
 async def test_nobody_purges_or_thins_out_what_is_audited(live: LiveMesh) -> None:

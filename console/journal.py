@@ -102,6 +102,8 @@ def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
             known.state, known.reason = TaskState.WAITING, reason
         case Decision(verdict=Verdict.ALLOW):
             known.state, known.reason = TaskState.PERMITTED, ""
+        case Decision(void=facts, reason=reason) if facts:
+            known.state, known.reason = TaskState.PERCEIVED, reason
         case Decision(verdict=Verdict.DENY, reason=reason, phase=Phase()):
             known.state, known.reason = TaskState.DENIED, reason
         case Effect(step=step):

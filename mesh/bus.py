@@ -70,6 +70,7 @@ class Bus:
         self.client = client
         self.request_timeout_s = request_timeout_s
         self.denied: dict[str, str] = {}
+        self.connection = 1  # counts: what was heard and kept under one may have a gap under the next
         self._reconnected: list[Reconnected] = []
         self._inbox = client.new_inbox()
         self._replies: dict[str, _Waiting[Any]] = {}
@@ -177,6 +178,7 @@ class Bus:
 
     def connection_lost(self) -> None:
         """Fail at once what waits for an answer that can no longer come."""
+        self.connection += 1
         for waiting in list(self._replies.values()):
             if not waiting.done.done():
                 waiting.done.set_exception(BusUnavailableError("the connection was lost before the answer came"))

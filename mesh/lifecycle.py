@@ -83,6 +83,7 @@ class TaskTrigger(StrEnum):
     TASK_EXPIRED = "task_expired"
     TASK_OBSERVED = "task_observed"
     PLAN_CORRECTED = "plan_corrected"
+    PLAN_VOIDED = "plan_voided"
 
 
 _T, _E = TaskState, TaskTrigger
@@ -97,10 +98,12 @@ TASK: Lifecycle[TaskState, TaskTrigger] = Lifecycle(
         (_T.PLANNED, _E.TASK_DENIED): _T.DENIED,
         (_T.PLANNED, _E.TASK_FAILED): _T.FAILED,
         (_T.PLANNED, _E.TASK_OBSERVED): _T.OBSERVED,
+        (_T.PLANNED, _E.PLAN_VOIDED): _T.PERCEIVED,
         (_T.PLANNED, _E.APPROVAL_ASKED): _T.WAITING,
         (_T.PLANNED, _E.PERMIT_GIVEN): _T.PERMITTED,
         (_T.WAITING, _E.PERMIT_GIVEN): _T.PERMITTED,
         (_T.WAITING, _E.PLAN_CORRECTED): _T.PLANNED,
+        (_T.WAITING, _E.PLAN_VOIDED): _T.PERCEIVED,
         (_T.WAITING, _E.TASK_DENIED): _T.DENIED,
         (_T.WAITING, _E.TASK_EXPIRED): _T.EXPIRED,
         (_T.PERMITTED, _E.EFFECT_WRITTEN): _T.ACTING,

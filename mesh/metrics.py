@@ -66,6 +66,28 @@ NOTICES_UNMET = Counter(
 )
 PERMIT_REFUSALS = Counter("workmesh_permit_refusals", "Permits that the executor did not accept, by why.", ["reason"])
 
+RECALLS = Counter(
+    "workmesh_recalls",
+    "Questions to memory, by how they were answered: hit, miss (memory was asked), stale (it did not answer), none.",
+    ["result"],
+)
+RECALL_STALENESS = Histogram(
+    "workmesh_recall_staleness_seconds",
+    "Age of the answers that came from the cache, fresh (hit) or because memory did not answer (stale).",
+    ["result"],
+    buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
+)
+RECALL_KEPT = Gauge("workmesh_recall_answers_kept", "Answers of memory in the cache of this process.")
+RECALL_DROPPED = Counter("workmesh_recall_answers_dropped", "Answers dropped because memory said that they changed.")
+
+PLANS_VOID = Counter(
+    "workmesh_plans_void", "Plans that cite facts which had changed by the decision, by its phase.", ["domain", "phase"]
+)
+DECISIONS_WAITING_FOR_MEMORY = Counter(
+    "workmesh_decisions_put_off_for_memory",
+    "Times that a decision on a plan with citations was put off since memory did not answer.",
+)
+
 AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])

@@ -10,7 +10,7 @@ from typing import Final
 from mesh import subjects
 from mesh.errors import SettingsError
 from mesh.identity import inbox_prefix
-from mesh.records import REVISIONS_MAX, WHOLE_TASK, revised
+from mesh.records import REPLANS_MAX, REVISIONS_MAX, WHOLE_TASK, replanned, revised
 
 STREAMS: Final = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
 BUCKETS: Final = (
@@ -132,8 +132,13 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("event.>",),
     ),
     "planner": Permissions(
-        (*_stage("planner"), subjects.record_filter("plan"), subjects.service("memory", "recall")),
-        (subjects.kind("outcome"),),
+        (
+            *_stage("planner"),
+            subjects.record_filter("plan"),
+            *(subjects.record_filter("plan", replanned(n)) for n in range(1, REPLANS_MAX + 1)),
+            subjects.service("memory", "recall"),
+        ),
+        (subjects.kind("outcome"), subjects.CHANGES),
     ),
     "policy": Permissions(
         (
@@ -144,6 +149,8 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "control.autonomy.>",
             "control.bundle.>",
             "limit.>",
+            subjects.released("planner"),
+            subjects.service("memory", "standing"),
         ),
         ("task.>", "control.>", subjects.service("policy", ">")),
         answers=True,
@@ -161,7 +168,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_member("memory"),
             "fact.>",
-            "memory.changed.>",
+            subjects.CHANGES,
             *_reads(subjects.MEMORY),
             f"$JS.API.STREAM.MSG.DELETE.{subjects.MEMORY}",
             *_watches(subjects.WORKING_BUCKET, subjects.SESSION_BUCKET),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from mesh import canonical
 from mesh.journal import Stored
-from mesh.records import Plan, Step
+from mesh.records import Decision, Plan, Step
 
 # Room in a subject token for "~undo" and "~resolve", which no step can claim for itself.
 STEPS_MAX = 50
@@ -14,9 +14,13 @@ STEPS_MAX = 50
 _STEP_ID = re.compile(r"[a-z][a-z0-9_\-]{0,39}")
 
 
-def plan_digest(task_id: str, domain: str, steps: Sequence[Step]) -> str:
-    """The digest of a task and its steps, to the byte."""
-    return canonical.digest({"task_id": task_id, "domain": domain, "steps": steps})
+def plan_digest(task_id: str, domain: str, steps: Sequence[Step], anew: int = 0) -> str:
+    """The digest of a task and its steps, to the byte.
+
+    ``anew`` is the revision of a plan made anew: no word on the plan before it is about this one, whatever its steps.
+    """
+    revision = {"anew": anew} if anew else {}
+    return canonical.digest({"task_id": task_id, "domain": domain, "steps": steps, **revision})
 
 
 def faults(plan: Plan) -> list[str]:
@@ -29,7 +33,7 @@ def faults(plan: Plan) -> list[str]:
     if len(plan.steps) > STEPS_MAX:
         return [f"the plan has {len(plan.steps)} steps: at most {STEPS_MAX}"]
     try:
-        digest = plan_digest(head.task_id, head.domain, plan.steps)
+        digest = plan_digest(head.task_id, head.domain, plan.steps, plan.revision if plan.anew else 0)
     except (ValueError, RecursionError) as error:  # not UTF-8, or nested too deep
         return [f"the plan's arguments cannot be read: {error}"]
     if plan.digest != digest:
@@ -48,6 +52,25 @@ def faults(plan: Plan) -> list[str]:
 
 
 def plans_of(items: Iterable[Stored]) -> list[Plan]:
-    """The plans among a task's records: the planner's own, then its corrections in order."""
-    found = [item.record for item in items if isinstance(item.record, Plan)]
-    return sorted(found, key=lambda plan: plan.revision)
+    """The plans among all of a task's records: the planner's own, then what took its place, in order.
+
+    One made anew counts only when policy has declared the plan before it void: no planner takes its own plan back.
+    """
+    found: list[Plan] = []
+    void: set[int] = set()
+    for item in items:
+        if isinstance(item.record, Plan):
+            found.append(item.record)
+        elif isinstance(item.record, Decision) and item.record.void:
+            void.add(item.record.revision)
+    counting = (plan for plan in found if not plan.anew or plan.revision - 1 in void)
+    return sorted(counting, key=lambda plan: plan.revision)
+
+
+def declared_void(items: Iterable[Stored], plan: Plan) -> Decision | None:
+    """The decision that says that this plan is void, for what it cites has changed."""
+    for item in items:
+        match item.record:
+            case Decision(void=facts) as decision if facts and decision.plan_digest == plan.digest:
+                return decision
+    return None

@@ -10,6 +10,7 @@ import msgspec
 
 SCHEMA_VERSION = 1
 WHOLE_TASK = "-"
+REPLANS_MAX = 3  # of one task, when facts that its plan cites change: each is a subject that only the planner may write
 REVISIONS_MAX = 9  # corrections of one plan: each is a subject that only policy may write
 
 Json = msgspec.Raw
@@ -103,7 +104,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Citation(Struct, frozen=True, kw_only=True):
-    """A fact that the plan rests on, as it was recalled."""
+    """A fact that the plan rests on, as it was recalled: all that a replay needs. Only old records have a ``key``."""
 
     fact_id: str
     version: int
@@ -112,6 +113,14 @@ class Citation(Struct, frozen=True, kw_only=True):
     text: str = ""
     source: str = ""
     score: float = 0.0
+    subject: str = ""
+    predicate: str = ""
+    value: Json = NULL
+    status: str = ""
+    authority: int = 1
+    confidence: float = 1.0
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -134,7 +143,8 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why.
 
-    A ``revision`` above 0 is a person's correction of the plan before it, which is void from then on.
+    A ``revision`` above 0 takes the place of the plan before it, which is void from then on: it is a person's
+    correction, or one made ``anew`` by the planner because facts that the plan before cites had changed.
     """
 
     playbook: str
@@ -148,11 +158,12 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     usage: tuple[Usage, ...] = ()
     notes: tuple[str, ...] = ()
     revision: int = 0
+    anew: bool = False
 
     @property
     def token(self) -> str:
-        """``-`` for the planner's own plan, ``r1`` and so on for corrections."""
-        return revised(WHOLE_TASK, self.revision)
+        """``-`` for the first plan, ``v1`` and so on for those made anew, ``r1`` and so on for corrections."""
+        return replanned(self.revision) if self.anew else revised(WHOLE_TASK, self.revision)
 
 
 class Verdict(StrEnum):
@@ -234,7 +245,10 @@ class Phase(StrEnum):
 
 
 class Decision(Record, frozen=True, kw_only=True, tag="decision"):
-    """One decision on a whole plan. ``signed`` is a DSSE envelope over a ``Permit``; the rest explains it."""
+    """One decision on a whole plan. ``signed`` is a DSSE envelope over a ``Permit``; the rest explains it.
+
+    ``void`` are the facts that the plan cites and that do not stand any more: it was not weighed.
+    """
 
     phase: Phase
     verdict: Verdict
@@ -248,6 +262,7 @@ class Decision(Record, frozen=True, kw_only=True, tag="decision"):
     escalate_at: datetime | None = None
     limits: tuple[LimitUse, ...] = ()
     revision: int = 0
+    void: tuple[str, ...] = ()
 
     @property
     def token(self) -> str:
@@ -465,6 +480,11 @@ def revised(token: str, revision: int) -> str:
     if revision == 0:
         return token
     return f"r{revision}" if token == WHOLE_TASK else f"r{revision}~{token}"
+
+
+def replanned(revision: int) -> str:
+    """The token of a plan that the planner made anew."""
+    return f"v{revision}"
 
 
 def text(part: Json) -> str:

@@ -52,6 +52,11 @@ class Work:
         """How often this input has been delivered, this time included."""
         return self.delivery.attempt
 
+    @property
+    def is_released(self) -> bool:
+        """Whether it was given to the stage again, after a person mended something or policy found a plan void."""
+        return self.delivery.subject.startswith("release.")
+
     def record(self) -> AnyRecord:
         """The input as a journal record; raises ``TerminalError`` when it is not one."""
         try:

@@ -84,6 +84,16 @@ class PolicySettings(_Section, frozen=True):
     approval_ttl_s: Seconds = 3 * DAY_S  # a weekend and a night
 
 
+class RecallSettings(_Section, frozen=True):
+    """The cache of memory's answers in an agent: how old one may be, and how many there may be."""
+
+    fresh_s: Seconds = 30.0  # every change is heard; this bounds what a lost message could do
+    stale_max_s: Seconds = 300.0
+    timeout_s: Seconds = 0.5
+    cache_answers: Count = 4096
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024  # as JSON; in the process about four times that
+
+
 class NoticeSettings(_Section, frozen=True):
     """Where notices go that policies oblige to: a ``folder`` ("" is ``<state_dir>/notices``), or a ``url``."""
 
@@ -138,6 +148,7 @@ class Settings(_Section, frozen=True):
     bus: BusSettings = BusSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
+    recall: RecallSettings = RecallSettings()
     notices: NoticeSettings = NoticeSettings()
     audit: AuditSettings = AuditSettings()
     memory: MemorySettings = MemorySettings()

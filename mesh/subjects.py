@@ -23,6 +23,9 @@ KINDS: Final = ("context", "plan", "decision", "approval", "effect", "result", "
 _TOKEN = re.compile(r"[A-Za-z0-9_\-~=]{1,64}")
 _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
 
+CHANGES: Final = "memory.changed.>"
+"""All hints that something in memory changed, which no stream holds."""
+
 UNREADABLE_EVENT: Final = "event.unreadable.-"
 
 # Headers of a released input: where the original stands.

@@ -49,14 +49,19 @@ def pasts(found: Iterable[AnyRecord]) -> Iterator[Past]:
     plans: dict[int, Plan] = {}
     first: dict[int, Decision] = {}
     words: list[Approval] = []
+    void: set[int] = set()
     for record in found:
         match record:
             case Context():
                 context = record
+            case Plan(anew=True, revision=revision) if revision - 1 not in void:
+                pass  # no plan of this task: nothing had declared the one before it void
             case Plan():
                 plans[record.revision] = record
             case Approval():
                 words.append(record)
+            case Decision(void=facts, revision=revision) if facts:
+                void.add(revision)
             case Decision(sheets=sheets, revision=revision) if sheets and context is not None and revision in plans:
                 asked = first.setdefault(revision, record)
                 approvals = _approvals(words, asked) if record.phase is Phase.EXECUTE else frozenset[str]()

@@ -35,6 +35,7 @@ def corrected(plan: Plan, said: Statement, header: Header, tools: Mapping[str, T
         digest=plan_digest(header.task_id, header.domain, steps),
         notes=(*plan.notes, note),
         revision=plan.revision + 1,
+        anew=False,
     )
 
 

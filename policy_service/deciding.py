@@ -20,6 +20,7 @@ from mesh.records import Context, Decision, FactSheet, Header, LimitUse, Permit,
 from mesh.settings import PolicySettings
 from mesh.signing import PERMIT_TYPE, sign
 from policy_service.bundle import Bundle
+from policy_service.citing import Fallen
 from policy_service.demands import demanded, observed, of_limits, of_stages
 from policy_service.engine import Assessment, Circumstances, Question, assess, questions
 from policy_service.limits import LimitError, Take, takes
@@ -130,6 +131,13 @@ class Decider:
             limits=uses,
             revision=plan.revision,
         )
+
+    async def void(self, context: Context, plan: Plan, header: Header, phase: Phase, fallen: Fallen) -> Decision:
+        """The decision that a plan is void, for facts that it cites have changed: nothing is read or weighed for it."""
+        bundle = await self._bundles.current(plan.header.domain)
+        matter = Matter(context, plan, {}, bundle, Circumstances(at=header.at, agent=agent_of(plan)))
+        said = Assessment(verdict=Verdict.DENY, reason=fallen.reason)
+        return msgspec.structs.replace(self.decision(matter, header, phase, said), void=fallen.facts)
 
     def _stages_of(self, bundle: Bundle, plan: Plan) -> dict[str, str]:
         autonomy = bundle.governance.autonomy

@@ -11,19 +11,21 @@ from mesh.errors import RetryableError, TerminalError
 from mesh.halts import Halts
 from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
-from mesh.plans import plans_of
+from mesh.plans import declared_void, plans_of
 from mesh.records import Approval, Context, Decision, Header, LimitUse, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.runtime import Outputs, Work
 from mesh.statements import open_word
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory
 from policy_service.bundle import Bundle
+from policy_service.citing import Cited
 from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter, agent_of
 from policy_service.engine import Assessment
 from policy_service.ledger import Draft, Ledger
 from policy_service.live import LiveBundles
 from policy_service.shadow import Shadow
+from policy_service.voiding import void_outputs
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +44,7 @@ class PolicyStage:
         trust: TrustDirectory,
         tools: Mapping[str, Mapping[str, Tool]],
         halts: Halts,
+        cited: Cited,
     ) -> None:
         self._journal = journal
         self._decider = decider
@@ -50,6 +53,7 @@ class PolicyStage:
         self._trust = trust
         self._tools = tools
         self._halts = halts
+        self._cited = cited
 
     async def decide(self, work: Work) -> Outputs:
         """The handler of the policy stage."""
@@ -62,11 +66,15 @@ class PolicyStage:
         context_item = await self._context(work, plan)
         context = context_item.record
         assert isinstance(context, Context)
-        items = [context_item, Stored(work.seq, work.subject, plan.header.at, plan)]
+        before = await self._journal.task(head.task_id, head.domain) if plan.revision else [context_item]
+        this = Stored(work.seq, work.subject, plan.header.at, plan)
+        items = [*(item for item in before if item.seq != work.seq), this]
         header = work.header(head.task_id, head.domain, tracing.child(head.traceparent, "decision"))
+        agent = self._agent(plan, before) if plan.revision else agent_of(plan)
+        if plan.citations and (fallen := await self._cited.fallen(plan)) is not None:
+            return void_outputs(await self._decider.void(context, plan, header, Phase.PROPOSE, fallen), items)
         if plan.refusal:
             return (Write(outcome(header, OutcomeStatus.REFUSED, items, reason=plan.refusal)),)
-        agent = agent_of(plan) if plan.revision == 0 else await self._agent_of_correction(plan)
         matter = await self._decider.matter(context, plan, agent, header.at)
         # The facts took their time: a halt since then holds the decision too.
         self._halts.require(head.domain, tools=called, agents=(head.writer, work.writer))
@@ -88,15 +96,18 @@ class PolicyStage:
             return Draft((Write(decision), Write(outcome(header, status, items, reason=said.reason))), takes=False)
         return Draft((Write(decision),), takes=said.verdict is Verdict.ALLOW)
 
-    async def _agent_of_correction(self, plan: Plan) -> str:
-        """Which agent's plan was corrected.
+    def _agent(self, plan: Plan, items: list[Stored]) -> str:
+        """Which agent planned first, of a plan that takes the place of another.
 
-        Raises ``TerminalError`` unless a person has signed this very correction of the plan before it.
+        Raises ``TerminalError`` unless that other was declared void, or a person has signed this very correction of it.
         """
         head = plan.header
-        items = await self._journal.task(head.task_id, head.domain)
         found = plans_of(items)
         before = next((each for each in found if each.revision == plan.revision - 1), None)
+        if plan.anew:
+            if before is not None and declared_void(items, before) is not None:
+                return agent_of(found[0])
+            raise TerminalError(f"nobody declared the plan void that plan {plan.token} of task {head.task_id} replaces")
         words = [item.record for item in items if isinstance(item.record, Approval)]
         for word in words:
             if before is None or word.statement.word is not Word.CORRECT or word.statement.plan_digest != before.digest:

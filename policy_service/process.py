@@ -17,6 +17,7 @@ from mesh.process import Process, opened
 from mesh.projection import Projection, following
 from mesh.service import Verb, serving
 from mesh.settings import Settings
+from policy_service.citing import Cited
 from policy_service.deciding import Decider
 from policy_service.evidence import EvidenceBook
 from policy_service.giving_back import GivingBack
@@ -55,14 +56,24 @@ async def run(settings: Settings) -> None:
             name: {tool.name: tool for tool in pack.tools(process.options[name])}
             for name, pack in process.packs.items()
         }
+        cited = Cited(process.bus)
         words = Words(
-            process.journal, process.committer, bundles, decider, ledger, pending, tools, process.trust, process.writer
+            process.journal,
+            process.committer,
+            bundles,
+            decider,
+            ledger,
+            pending,
+            tools,
+            process.trust,
+            cited,
+            process.writer,
         )
         staging = Staging(
             controls, process.committer, stages, bundles, book, process.packs, process.identity, process.trust
         )
         publishing = Publishing(process.bus, bundles, process.packs, process.trust)
-        stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools, halts)
+        stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools, halts, cited)
         upkeep: dict[str, Callable[[], Awaitable[object]]] = {
             "approval-expiry": words.expire,
             "autonomy-breaches": staging.lower_on_breach,

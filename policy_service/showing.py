@@ -105,7 +105,9 @@ class Case:
         return [
             word
             for word in self.words()
-            if word.statement.word is Word.APPROVE and word.statement.plan_digest == self.plan.digest
+            if word.statement.word is Word.APPROVE
+            and word.statement.plan_digest == self.plan.digest
+            and word.revision == self.plan.revision
         ]
 
     def correctors(self) -> frozenset[str]:

@@ -32,6 +32,7 @@ from mesh.records import (
 from mesh.statements import open_statement, open_word
 from mesh.tools import Tool
 from mesh.trust import TrustDirectory, TrustEntry
+from policy_service.citing import Cited, Fallen
 from policy_service.correcting import corrected
 from policy_service.deciding import Decider, Matter
 from policy_service.engine import Assessment, Circumstances, judge_approval
@@ -40,6 +41,7 @@ from policy_service.live import LiveBundles
 from policy_service.pending import Pending
 from policy_service.quorum import Voice, granted, joined, missing, name_of
 from policy_service.showing import Case, show
+from policy_service.voiding import parted, void_outputs
 
 OPERATOR_ROLE = "operator"
 
@@ -59,6 +61,7 @@ class Words:
         pending: Pending,
         tools: Mapping[str, Mapping[str, Tool]],
         trust: TrustDirectory,
+        cited: Cited,
         writer: str,
     ) -> None:
         self._journal = journal
@@ -69,6 +72,7 @@ class Words:
         self._pending = pending
         self._tools = tools
         self._trust = trust
+        self._cited = cited
         self._writer = writer
 
     async def waiting(self, _: object) -> list[Waiting]:
@@ -138,6 +142,8 @@ class Words:
             await self._check_new(said)
             await self._commit(said, Write(approval, word.seq if word else CREATE))
             return WordAnswer(task_id=said.task_id, verdict="settled", reason=f"{said.step}: {said.word}")
+        if said.word is not Word.REJECT and (fallen := await self._cited.fallen(case.plan)) is not None:
+            return await self._void(said, case, fallen)
         match said.word:
             case Word.REJECT:
                 _check_role(said, case, case.roles())
@@ -150,6 +156,21 @@ class Words:
                 answer = await self._approve(said, case, approval, entry)
         _count(approval)
         return answer
+
+    async def _void(self, said: Statement, case: Case, fallen: Fallen) -> WordAnswer:
+        """End the plan that waits, for what it cites has changed since: whoever speaks has seen another state."""
+        _check_role(said, case, case.roles())
+        decision = await self._decider.void(
+            case.context, case.plan, self._header(case, "execute"), Phase.EXECUTE, fallen
+        )
+        writes, again = parted(void_outputs(decision, case.items))
+        try:
+            await self._journal.commit_with(writes, again)
+        except ConflictError as error:
+            raise TerminalError(f"somebody's word on task {said.task_id} stands already: {error}") from error
+        await faultpoints.reach("policy.after_word")
+        then = "it is planned anew" if again else "the task is denied"
+        return WordAnswer(task_id=said.task_id, verdict="void", reason=f"{fallen.reason}; {then}")
 
     async def _correct(self, said: Statement, case: Case, approval: Approval) -> WordAnswer:
         """End the plan that waits and put the corrected one in its place, at once: it is decided on anew."""

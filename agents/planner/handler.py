@@ -5,6 +5,7 @@ The rule: what a plan rests on (readings, recalled facts, what could not be had)
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -13,27 +14,33 @@ from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.planning import Inputs, make_plan
 from agents.planner.playbook import Playbook, choose
 from agents.planner.turns import Turns
-from mesh import service, tracing
-from mesh.bus import Bus
+from mesh import tracing
 from mesh.clock import unix
-from mesh.errors import (
-    BusUnavailableError,
-    NotSentError,
-    RetryableError,
-    TerminalError,
-    ToolRefusedError,
-    UncertainError,
-)
-from mesh.facts import RecalledFact, RecallRequest
-from mesh.journal import Write
+from mesh.errors import NotSentError, RetryableError, TerminalError, ToolRefusedError, UncertainError
+from mesh.journal import Journal, Write
+from mesh.plans import declared_void, plans_of
+from mesh.recall import Recall, Recollection
 from mesh.records import Call, Context, Header, Plan, Reading
 from mesh.runtime import Outputs, Work
 from mesh.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
-_RECALL_LIMIT_S = 0.5
 _MAX_PLAN_BYTES = 64 * 1024
+_LOOKS = 5  # a replica of the journal, or a copy of memory, can lag behind policy, but not for seconds
+_BEHIND_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a plan stands among those of its task: its revision, the facts that the one before fell by, and why."""
+
+    revision: int = 0
+    old: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+_FIRST = Place()
 
 
 class Planner:
@@ -41,14 +48,16 @@ class Planner:
 
     def __init__(
         self,
-        bus: Bus,
+        journal: Journal,
+        recall: Recall,
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         turns: Turns,
         *,
         at_once: int,
     ) -> None:
-        self._bus = bus
+        self._journal = journal
+        self._recall = recall
         self._playbooks = playbooks
         self._toolboxes = toolboxes
         self._turns = turns
@@ -59,39 +68,59 @@ class Planner:
         context = work.record()
         if not isinstance(context, Context):
             raise TerminalError(f"{work.subject} at {work.seq} is a {context.kind}, not a context")
+        place = await self._place(work, context) if work.is_released else _FIRST
+        if place is None:
+            return ()
         await self._turns.wait(context)
         head = context.header
         trace = tracing.child(head.traceparent, "plan")
         async with self._slots:
-            plan = await self.make(context, work.header(head.task_id, head.domain, trace))
+            plan = await self.make(context, work.header(head.task_id, head.domain, trace), place)
+        if place.old & {cited.fact_id for cited in plan.citations} and work.attempt < _LOOKS:
+            raise RetryableError(f"memory still gives {sorted(place.old)} for task {head.task_id}", delay_s=_BEHIND_S)
         size = len(msgspec.json.encode(plan))
         if size > _MAX_PLAN_BYTES:
             raise TerminalError(f"the plan has {size} bytes; {_MAX_PLAN_BYTES} are allowed")
         return (Write(plan),)
 
-    async def make(self, context: Context, header: Header) -> Plan:
+    async def make(self, context: Context, header: Header, place: Place = _FIRST) -> Plan:
         """The plan of a context, with readings and recalls made now."""
         domain = context.header.domain
         if domain not in self._playbooks:
             raise TerminalError(f"this planner has no pack {domain!r}: install it and release the record")
-        inputs = Inputs(context)
+        inputs = Inputs(context, notes=place.notes)
         try:
             playbook = choose(self._playbooks[domain], context.event.type, inputs.variables)
             if playbook is not None and (playbook.recall or playbook.reads):
-                inputs = await self._gather(playbook, inputs, self._toolboxes[domain])
+                inputs = await self._gather(playbook, inputs, self._toolboxes[domain], anew=place.revision > 0)
         except ExpressionError as error:
             raise TerminalError(f"the playbooks of {domain} cannot be applied to {header.task_id}: {error}") from error
-        return make_plan(playbook, inputs, header)
+        return make_plan(playbook, inputs, header, place.revision)
 
-    async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox) -> Inputs:
+    async def _place(self, work: Work, context: Context) -> Place | None:
+        """Which plan is wanted of a context that comes again: the next after a void one; none when one stands.
+
+        Raises ``RetryableError`` while the journal may not show yet what the release came with.
+        """
+        items = await self._journal.task(context.header.task_id, context.header.domain)
+        if not (found := plans_of(items)):
+            return _FIRST
+        void = declared_void(items, found[-1])
+        if void is not None:
+            return Place(found[-1].revision + 1, frozenset(void.void), (f"planned anew: {void.reason}",))
+        if work.attempt < _LOOKS:
+            raise RetryableError(f"the plan of task {context.header.task_id} stands, as far as the journal shows yet")
+        return None
+
+    async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox, *, anew: bool) -> Inputs:
         variables = inputs.variables
-        recalled, notes = await self._recall(playbook, variables)
+        recalled = await self._remember(playbook, inputs, anew=anew)
         readings: list[Reading] = []
         for name, invocation in playbook.reads:
             args = invocation.arguments(variables)
             readings.append(await self._read(toolbox, name, Call(tool=invocation.tool, args=args), variables))
             variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
-        return Inputs(inputs.context, tuple(readings), recalled, notes)
+        return Inputs(inputs.context, tuple(readings), recalled.facts, (*inputs.notes, *recalled.notes))
 
     async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Variables) -> Reading:
         tool = toolbox.find(call.tool)
@@ -105,19 +134,11 @@ class Planner:
             raise RetryableError(f"read {name} ({call.tool}): {error}", delay_s=toolbox.wait_s(tool)) from error
         return Reading(name=name, call=call, answer=answer)
 
-    async def _recall(
-        self, playbook: Playbook, variables: Variables
-    ) -> tuple[tuple[RecalledFact, ...], tuple[str, ...]]:
-        found: dict[str, RecalledFact] = {}
-        notes: list[str] = []
-        for scope, query, limit in playbook.recall:
-            request = RecallRequest(scope=scope.text_value(variables), query=query.text_value(variables), limit=limit)
-            try:
-                facts = await service.ask(
-                    self._bus, "memory", "recall", request, tuple[RecalledFact, ...], _RECALL_LIMIT_S
-                )
-            except (BusUnavailableError, service.ServiceError) as error:
-                notes.append(f"planned without memory of {request.scope}: {error}")
-                continue
-            found |= {fact.id: fact for fact in facts}
-        return tuple(found.values()), tuple(notes)
+    async def _remember(self, playbook: Playbook, inputs: Inputs, *, anew: bool) -> Recollection:
+        asked = [recall.question(inputs.context.header.domain, inputs.variables) for recall in playbook.recall]
+        questions = [question for question in asked if question is not None]
+        found = await self._recall.recall(questions, anew=anew) if questions else Recollection()
+        if left_out := len(asked) - len(questions):
+            note = f"did not ask memory {left_out} of {len(asked)} questions: a part of them is empty, or no prefix"
+            return Recollection(found.facts, (*found.notes, note))
+        return found

@@ -12,7 +12,7 @@ import msgspec
 from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.playbook import Playbook, PlaybookStep
 from mesh.canonical import effect_key
-from mesh.facts import RecalledFact
+from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
 from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
 
@@ -39,14 +39,25 @@ class Inputs:
             },
             "data": msgspec.json.decode(context.data),
             "reads": {reading.name: msgspec.json.decode(reading.answer) for reading in self.readings},
-            "memory": [msgspec.to_builtins(fact) for fact in self.recalled],
+            "memory": msgspec.json.decode(msgspec.json.encode(self.recalled)),
             "task_id": context.header.task_id,
         }
         return Variables(values)
 
 
-def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
-    """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name."""
+def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header, revision: int = 0) -> Plan:
+    """The plan, or the plan to do nothing with the reason. An expression that fails refuses by its name.
+
+    A ``revision`` above 0 is of one made anew.
+    """
+    plan = _first_plan(playbook, inputs, header)
+    if not revision:
+        return plan
+    digest = plan_digest(header.task_id, header.domain, plan.steps, revision)
+    return msgspec.structs.replace(plan, digest=digest, revision=revision, anew=True)
+
+
+def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
     if playbook is None:
         return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
     variables = inputs.variables
@@ -98,12 +109,42 @@ def _citations(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
             fact_id=fact.id,
             version=fact.version,
             scope=fact.scope,
-            key=fact.key,
+            subject=fact.subject,
+            predicate=fact.predicate,
             text=fact.text,
+            value=fact.value,
+            status=fact.status,
             source=fact.source,
+            authority=fact.authority,
+            confidence=fact.confidence,
+            valid_from=fact.valid_from,
+            valid_to=fact.valid_to,
             score=fact.score,
         )
         for fact in recalled
+    )
+
+
+def recalled_of(plan: Plan) -> tuple[RecalledFact, ...]:
+    """The facts as they were recalled for a plan, from its citations."""
+    return tuple(
+        RecalledFact(
+            id=cited.fact_id,
+            version=cited.version,
+            scope=cited.scope,
+            subject=cited.subject,
+            predicate=cited.predicate or cited.key,
+            text=cited.text,
+            value=cited.value,
+            status=FactStatus(cited.status or FactStatus.CURRENT),
+            source=cited.source,
+            authority=cited.authority,
+            confidence=cited.confidence,
+            valid_from=cited.valid_from,
+            valid_to=cited.valid_to,
+            score=cited.score,
+        )
+        for cited in plan.citations
     )
 
 

@@ -14,7 +14,10 @@ import yaml
 from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
+from mesh.facts import Level, Question, Scope
 from mesh.tools import Tool
+
+_PREFIX_ENDS = ('/"', "/'")
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_\-]{0,39}$")]
 
@@ -39,11 +42,16 @@ class ReadSource(_Part, frozen=True, kw_only=True):
 
 
 class RecallSource(_Part, frozen=True, kw_only=True):
-    """What to ask memory; expressions see the facts as ``memory``, the plan cites them."""
+    """What to ask memory; expressions see the facts as ``memory``, the plan cites them.
 
-    scope: str
-    query: str = '""'
+    A subject whose text ends in a literal ``/`` is a prefix. With ``session`` it is that session's memory.
+    """
+
+    subject: str = ""
+    predicate: str = ""
+    query: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=20)] = 5
+    session: str = ""
 
 
 class RefusalSource(_Part, frozen=True, kw_only=True):
@@ -72,7 +80,7 @@ class PlaybookSource(_Part, frozen=True, kw_only=True):
     events: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     steps: Annotated[tuple[StepSource, ...], msgspec.Meta(min_length=1, max_length=50)]
     when: str = "true"
-    recall: tuple[RecallSource, ...] = ()
+    recall: Annotated[tuple[RecallSource, ...], msgspec.Meta(max_length=32)] = ()
     reads: tuple[ReadSource, ...] = ()
     refuse: tuple[RefusalSource, ...] = ()
     rationale: str = '""'
@@ -88,6 +96,36 @@ class Invocation:
     def arguments(self, variables: Variables) -> msgspec.Raw:
         """The arguments as JSON."""
         return msgspec.Raw(msgspec.json.encode({name: each.value(variables) for name, each in self.args.items()}))
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What to ask memory, compiled; the parts that are given, by the field of a ``Question``."""
+
+    parts: Mapping[str, Expression]
+    limit: int
+    is_prefix: bool
+    session: Expression | None
+
+    def question(self, domain: str, variables: Variables) -> Question | None:
+        """The question in these circumstances; none when a part of it is empty: it would ask for everybody's facts.
+
+        For the same reason no data from outside makes a prefix of a subject.
+        """
+        values = {name: part.text_value(variables) for name, part in self.parts.items()}
+        session = self.session.text_value(variables) if self.session else ""
+        if not all(values.values()) or (self.session and not session):
+            return None
+        if values.get("subject", "").endswith("/") is not self.is_prefix:
+            return None
+        level = Level.SESSION if self.session else Level.ORGANISATION
+        return Question(
+            scope=Scope(level=level, domain=domain, session=session),
+            subject=values.get("subject", ""),
+            predicate=values.get("predicate", ""),
+            query=values.get("query", ""),
+            limit=self.limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +148,7 @@ class Playbook:
     digest: str
     events: tuple[str, ...]
     when: Expression
-    recall: tuple[tuple[Expression, Expression, int], ...]
+    recall: tuple[Recall, ...]
     reads: tuple[tuple[str, Invocation], ...]
     refuse: tuple[tuple[Expression, Expression], ...]
     steps: tuple[PlaybookStep, ...]
@@ -137,10 +175,7 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
         digest=digest_bytes(data),
         events=source.events,
         when=Expression(source.when, f"{file} when"),
-        recall=tuple(
-            (Expression(r.scope, f"{file} recall"), Expression(r.query, f"{file} recall"), r.limit)
-            for r in source.recall
-        ),
+        recall=tuple(_recall(recall, f"{file} recall {number}") for number, recall in enumerate(source.recall, 1)),
         reads=tuple((read.name, _invocation(read, f"{file} read {read.name}", tools, True)) for read in source.reads),
         refuse=tuple(
             (Expression(rule.when, f"{file} refuse"), Expression(rule.reason, f"{file} refuse"))
@@ -148,6 +183,19 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
         ),
         steps=tuple(_step(step, file, tools) for step in source.steps),
         rationale=Expression(source.rationale, f"{file} rationale"),
+    )
+
+
+def _recall(source: RecallSource, place: str) -> Recall:
+    given = {"subject": source.subject, "predicate": source.predicate, "query": source.query}
+    parts = {name: Expression(text, f"{place} {name}") for name, text in given.items() if text}
+    if not parts:
+        raise SettingsError(f"{place}: asks for everything: give a subject, a predicate or a query")
+    return Recall(
+        parts=parts,
+        limit=source.limit,
+        is_prefix=source.subject.rstrip().endswith(_PREFIX_ENDS),
+        session=Expression(source.session, f"{place} session") if source.session else None,
     )
 
 

@@ -5,6 +5,7 @@ from agents.planner.playbook import load_playbooks
 from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
 from mesh.lifetime import background
 from mesh.process import opened
+from mesh.recall import recalling
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
 
@@ -22,6 +23,7 @@ async def run(settings: Settings) -> None:
         # Less than the handler's limit, which would take a long wait for a fault.
         wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
         turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
-        planner = Planner(process.bus, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
+        recall = await process.exit.enter_async_context(recalling(process.bus, settings.recall))
+        planner = Planner(process.journal, recall, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -172,8 +172,12 @@ def _request(case: Case) -> Iterable[Markup]:
         )
 
 
+def _revision(plan: Plan) -> str:
+    return f"planned anew, {plan.revision}" if plan.anew else f"correction {plan.revision}"
+
+
 def _plan(plan: Plan) -> Iterable[Markup]:
-    title = "What was proposed" if not plan.revision else f"What was proposed instead (correction {plan.revision})"
+    title = "What was proposed" if not plan.revision else f"What was proposed instead ({_revision(plan)})"
     about = pairs(
         [
             ("Playbook", f"{plan.playbook} ({plan.playbook_digest})"),
@@ -250,7 +254,7 @@ def _decision(case: Case, decision: Decision) -> Iterable[Markup]:
         for use in decision.limits
     ]
     yield section(
-        title + (f" (correction {decision.revision})" if decision.revision else ""),
+        title + (f" (revision {decision.revision})" if decision.revision else ""),
         pairs(
             [
                 ("Verdict", decision.verdict.replace("_", " ")),

@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.planner.planning import Inputs, make_plan
-from agents.planner.playbook import Playbook, choose, load_playbooks
-from mesh import plans
+from agents.planner.planning import Inputs, make_plan, recalled_of
+from agents.planner.playbook import Playbook, choose, compile_playbook, load_playbooks
+from mesh import plans, records
 from mesh.clock import now
 from mesh.facts import RecalledFact
 from mesh.records import Call, Causation, Context, Event, Header, Plan, Reading
@@ -28,7 +28,20 @@ def inputs(kind: str = "move", balance: int = 7, **data: Any) -> Inputs:
     context = Context(header=header, event=event, data=msgspec.Raw(msgspec.json.encode(values)), entity="e")
     answer = msgspec.Raw(msgspec.json.encode({"frozen": False, "balance": balance}))
     reading = Reading(name="account", call=Call(tool="ledger.look", args=msgspec.Raw(b"{}")), answer=answer)
-    fact = RecalledFact(id="f1", scope="account/a", key="k", text="careful", version=2, source="carla")
+    fact = RecalledFact(
+        id="f1",
+        version=2,
+        scope="organisation/ledger/-",
+        subject="account/a",
+        predicate="limit",
+        text="careful",
+        value=msgspec.Raw(b'{"amount":250}'),
+        source="carla",
+        authority=2,
+        confidence=0.5,
+        valid_from=now(),
+        score=0.25,
+    )
     return Inputs(context, (reading,), (fact,), ("a note",))
 
 
@@ -51,6 +64,46 @@ def test_a_plan_is_sound_and_cites_what_it_rests_on() -> None:
     assert msgspec.json.decode(plan.steps[0].compensation.args) == {"account": "a", "amount": -100}
     assert [(cited.fact_id, cited.version, cited.source) for cited in plan.citations] == [("f1", 2, "carla")]
     assert (plan.readings[0].name, plan.notes) == ("account", ("a note",))
+
+
+REMEMBERING = compile_playbook(
+    msgspec.json.encode(
+        {
+            "name": "ledger.remembering",
+            "events": ["ledger.entry.requested"],
+            "steps": [
+                {
+                    "id": "enter",
+                    "tool": "ledger.post",
+                    "args": {"account": "data.account", "amount": "memory[0].value.amount"},
+                    "when": 'memory[0].authority > 1 && memory[0].predicate == "limit"',
+                }
+            ],
+            "rationale": "memory[0].text + memory[0].valid_from",
+        }
+    ),
+    "remembering.yaml",
+    TOOLS,
+)
+
+
+def test_a_plan_made_from_facts_is_made_again_from_its_own_citations() -> None:
+    of = inputs("post")
+    plan = make(of, REMEMBERING)
+    assert msgspec.json.decode(plan.steps[0].call.args) == {"account": "a", "amount": 250}
+    read = records.decode(records.encode(plan))
+    assert isinstance(read, Plan)
+    again = make(Inputs(of.context, read.readings, recalled_of(read), read.notes), REMEMBERING)
+    assert records.encode(again) == records.encode(plan)
+
+
+def test_a_citation_of_an_old_record_is_read_by_its_key() -> None:
+    old = msgspec.json.decode(records.encode(make(inputs())))
+    old["citations"] = [{"fact_id": "f0", "version": 1, "scope": "account/a", "key": "outcomes", "text": "3 done"}]
+    plan = records.decode(msgspec.json.encode(old))
+    assert isinstance(plan, Plan)
+    (fact,) = recalled_of(plan)
+    assert (fact.id, fact.predicate, fact.text, bytes(fact.value)) == ("f0", "outcomes", "3 done", b"null")
 
 
 def test_the_rationale_is_worded_from_what_was_read() -> None:

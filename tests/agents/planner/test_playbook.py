@@ -10,6 +10,7 @@ import pytest
 from agents.planner.expressions import Expression, ExpressionError, Variables
 from agents.planner.playbook import choose, compile_playbook, load_playbooks
 from mesh.errors import SettingsError
+from mesh.facts import Level, Question, Scope
 from tests.ledger_pack.pack import LedgerOptions, pack, tools
 
 TOOLS = {tool.name: tool for tool in tools(LedgerOptions())}
@@ -63,7 +64,11 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("steps", 0, "compensation", "tool"), "nothing", "step one compensation: no tool 'nothing'"),
     (("refuse",), [{"when": "(", "reason": '""'}], "refuse: '(' is no CEL expression"),
     (("rationale",), "'", 'rationale: "\'" is no CEL expression'),
-    (("recall",), [{"scope": '"a"', "limit": 21}], "$.recall[0].limit"),
+    (("recall",), [{"subject": '"a"', "limit": 21}], "$.recall[0].limit"),
+    (("recall",), [{"scope": '"a"'}], "unknown field `scope`"),
+    (("recall",), [{"subject": '"a"'}, {"session": '"s"'}], "recall 2: asks for everything"),
+    (("recall",), [{"subject": '"a"'}] * 33, "$.recall"),
+    (("recall",), [{"query": "1 +"}], "recall 1 query: '1 +' is no CEL expression"),
 ]
 
 
@@ -118,3 +123,32 @@ def test_an_expression_that_cannot_be_evaluated_names_itself_and_its_place(
         Expression(text, "till.yaml when").holds(Variables(variables))
     assert str(failed.value).startswith("till.yaml when: ")
     assert message in str(failed.value)
+
+
+SEEN = Variables({"data": {"who": "omar", "nobody": "", "slash": "omar/"}})
+SHOP = Scope(domain="shop")
+
+RECALLS: list[tuple[dict[str, Any], Question | None]] = [
+    ({"subject": '"customer/" + data.who'}, Question(scope=SHOP, subject="customer/omar", limit=5)),
+    (
+        {"subject": '"room/"', "predicate": '"rule"', "query": "data.who", "limit": 3},
+        Question(scope=SHOP, subject="room/", predicate="rule", query="omar", limit=3),
+    ),
+    (
+        {"query": '"late"', "session": "data.who"},
+        Question(scope=Scope(level=Level.SESSION, domain="shop", session="omar"), query="late", limit=5),
+    ),
+    ({"subject": '"customer/" + data.who + "/"'}, Question(scope=SHOP, subject="customer/omar/", limit=5)),
+    # What comes from outside never widens a question to others' facts.
+    ({"subject": '"customer/" + data.nobody'}, None),
+    ({"subject": '"customer/" + data.slash'}, None),
+    ({"subject": "data.nobody"}, None),
+    ({"subject": '"customer/a"', "query": "data.nobody"}, None),
+    ({"query": '"late"', "session": "data.nobody"}, None),
+]
+
+
+@pytest.mark.parametrize(("source", "question"), RECALLS)
+def test_a_recall_is_a_question_of_its_own_domain(source: dict[str, Any], question: Question | None) -> None:
+    book = compile_playbook(changed(("recall",), [source]), "till.yaml", TOOLS)
+    assert [recall.question("shop", SEEN) for recall in book.recall] == [question]

@@ -10,7 +10,7 @@ import pytest
 
 from agents.planner.expressions import Variables
 from mesh.canonical import effect_key
-from mesh.facts import RecallRequest
+from mesh.facts import Question, Scope
 from mesh.records import Plan, Step, Verdict
 from packs.retail.arguments import ARGUMENTS, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import Shop
@@ -168,11 +168,8 @@ async def test_a_customer_whom_the_shop_does_not_know_gets_no_letter_and_is_deni
 def test_a_playbook_recalls_what_is_known_of_the_customer_and_what_people_corrected_in_it(retail_data: Path) -> None:
     seen = Variables({"data": lines(retail_data / "events.jsonl")[0]["data"]})
     for book in playbooks():
-        requests = [
-            RecallRequest(scope=scope.text_value(seen), query=query.text_value(seen), limit=limit)
-            for scope, query, limit in book.recall
-        ]
-        assert [(request.scope, request.query) for request in requests] == [
-            ("customer/omar_anderson_3203", ""),
-            (f"playbook/{book.name}", ""),
+        questions = [recall.question("retail", seen) for recall in book.recall]
+        assert questions == [
+            Question(scope=Scope(domain="retail"), subject="customer/omar_anderson_3203", limit=5),
+            Question(scope=Scope(domain="retail"), subject=f"playbook/{book.name}", limit=5),
         ]

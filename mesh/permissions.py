@@ -133,7 +133,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
     ),
     "planner": Permissions(
         (*_stage("planner"), subjects.record_filter("plan"), subjects.service("memory", "recall")),
-        (subjects.kind("outcome"),),
+        (subjects.kind("outcome"), "control.>"),
     ),
     "policy": Permissions(
         (
@@ -153,8 +153,15 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("control.>",),
     ),
     "learner": Permissions(
-        (*_stage("learner", "lesson"), subjects.service("memory", ">")),
-        ("task.>", subjects.service("learner", ">")),
+        (
+            *_stage("learner", "lesson"),
+            subjects.service("memory", "remember"),
+            subjects.service("memory", "forget"),
+            subjects.service("policy", "stages"),
+            "control.learned.>",
+            "control.proposal.>",
+        ),
+        ("control.>", subjects.service("learner", ">")),
         answers=True,
     ),
     "memory": Permissions(

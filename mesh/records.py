@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from mesh.experience import Experience, LearnedUse
+
 SCHEMA_VERSION = 1
 WHOLE_TASK = "-"
 REVISIONS_MAX = 9  # corrections of one plan: each is a subject that only policy may write
@@ -74,6 +76,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     """What perception made of an event. ``taint`` holds JSON pointers into ``data`` of text from outside.
 
     ``after`` is the task that must end before this one acts: the previous task of the same entity (invariant 7).
+    ``entity_kind`` is what the entity is, such as ``order``: statistics are counted by it.
     """
 
     event: Event
@@ -82,6 +85,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     after: str = ""
     urgency: str = "normal"
     taint: tuple[str, ...] = ()
+    entity_kind: str = ""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -148,6 +152,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     usage: tuple[Usage, ...] = ()
     notes: tuple[str, ...] = ()
     revision: int = 0
+    learned: tuple[LearnedUse, ...] = ()
 
     @property
     def token(self) -> str:
@@ -418,6 +423,7 @@ class Outcome(Record, frozen=True, kw_only=True, tag="outcome"):
     amount: int = 0
     currency: str = "USD"
     times: tuple[StageTime, ...] = ()
+    experience: Experience = Experience()
 
 
 class Lesson(Record, frozen=True, kw_only=True, tag="lesson"):

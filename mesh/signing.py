@@ -21,6 +21,7 @@ STATEMENT_TYPE: Final = "application/vnd.workmesh.statement+json"
 BUNDLE_TYPE: Final = "application/vnd.workmesh.bundle+json"
 ACTIVATION_TYPE: Final = "application/vnd.workmesh.activation+json"
 STAGE_TYPE: Final = "application/vnd.workmesh.stage+json"
+LEARNED_TYPE: Final = "application/vnd.workmesh.learned+json"
 TRUST_TYPE: Final = "application/vnd.workmesh.trust+json"
 CONTROL_TYPE: Final = "application/vnd.workmesh.control+json"
 

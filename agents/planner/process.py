@@ -1,8 +1,11 @@
 """The planner process."""
 
 from agents.planner.handler import Planner
+from agents.planner.learned import LearnedChanges
 from agents.planner.playbook import load_playbooks
 from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
+from mesh.control import controlling
+from mesh.learned import LEARNED
 from mesh.lifetime import background
 from mesh.process import opened
 from mesh.settings import Settings
@@ -22,6 +25,9 @@ async def run(settings: Settings) -> None:
         # Less than the handler's limit, which would take a long wait for a fault.
         wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
         turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
-        planner = Planner(process.bus, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
+        learned = LearnedChanges(playbooks)
+        controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), LEARNED))
+        controls.on_change(LEARNED, learned.replace)
+        planner = Planner(process.bus, playbooks, toolboxes, turns, learned, at_once=settings.runtime.concurrency)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

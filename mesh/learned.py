@@ -118,15 +118,19 @@ class Proposal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def id(self) -> str:
-        """A function of the whole content."""
-        return token("proposal", canonical_json(self).decode())
+        """A function of the whole content, as it is read from the wire: there a whole float is no integer."""
+        read = msgspec.json.decode(msgspec.json.encode(self), type=Proposal)
+        return token("proposal", canonical_json(read).decode())
 
 
 class ProposalState(StrEnum):
-    """Where a proposal stands. ``replaced`` by one for the same target; ``withdrawn`` when what it rests on is gone."""
+    """Where a proposal stands: ``remembered`` is an approved fact that memory has; ``replaced`` by one for the same
+    target; ``withdrawn`` when what it rests on is gone.
+    """
 
     PROPOSED = "proposed"
     APPROVED = "approved"
+    REMEMBERED = "remembered"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     REPLACED = "replaced"
@@ -140,6 +144,8 @@ PROPOSAL: Lifecycle[ProposalState, ProposalState] = Lifecycle(
         (ProposalState.PROPOSED, ProposalState.APPROVED): ProposalState.APPROVED,
         (ProposalState.PROPOSED, ProposalState.REJECTED): ProposalState.REJECTED,
         (ProposalState.PROPOSED, ProposalState.WITHDRAWN): ProposalState.WITHDRAWN,
+        (ProposalState.APPROVED, ProposalState.REMEMBERED): ProposalState.REMEMBERED,
+        (ProposalState.REMEMBERED, ProposalState.ROLLED_BACK): ProposalState.ROLLED_BACK,
         (ProposalState.APPROVED, ProposalState.REPLACED): ProposalState.REPLACED,
         (ProposalState.APPROVED, ProposalState.ROLLED_BACK): ProposalState.ROLLED_BACK,
     },
@@ -317,10 +323,3 @@ class ProposalLine(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     reason: str = ""
     watched: tuple[Watched, ...] = ()
-
-
-class WindowRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A window of time: from ``since`` until ``until``, whole hours of them; null is open."""
-
-    since: datetime | None = None
-    until: datetime | None = None

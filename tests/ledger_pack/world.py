@@ -46,6 +46,7 @@ PEOPLE = {
     "vera": ("viewer",),
     "hedda": ("head",),
     "otto": ("owner",),
+    "lea": ("learning_admin",),
 }
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
 

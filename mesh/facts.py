@@ -438,8 +438,8 @@ class StatusRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class MemoryStatus(Struct, frozen=True, kw_only=True):
     """Of the copy that answers: facts kept, slots that are contested, how far it reads, and how its index is.
 
-    ``index`` says how words are answered (``lexical``, ``building``, ``ready``, ``rebuilding``, ``damaged``); ``indexed``
-    of ``documents`` have their vectors.
+    ``index`` says how words are answered: ``lexical``, ``building``, ``ready``, ``rebuilding`` or ``damaged``.
+    ``indexed`` of ``documents`` have their vectors.
     """
 
     facts: int

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from mesh.experience import Experience, LearnedUse
+
 SCHEMA_VERSION = 1
 WHOLE_TASK = "-"
 REPLANS_MAX = 3  # of one task, when facts that its plan cites change: each is a subject that only the planner may write
@@ -75,6 +77,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     """What perception made of an event. ``taint`` holds JSON pointers into ``data`` of text from outside.
 
     ``after`` is the task that must end before this one acts: the previous task of the same entity (invariant 7).
+    ``entity_kind`` is what the entity is, such as ``order``: statistics are counted by it.
     """
 
     event: Event
@@ -83,6 +86,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     after: str = ""
     urgency: str = "normal"
     taint: tuple[str, ...] = ()
+    entity_kind: str = ""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -159,6 +163,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     notes: tuple[str, ...] = ()
     revision: int = 0
     anew: bool = False
+    learned: tuple[LearnedUse, ...] = ()
 
     @property
     def token(self) -> str:
@@ -433,6 +438,7 @@ class Outcome(Record, frozen=True, kw_only=True, tag="outcome"):
     amount: int = 0
     currency: str = "USD"
     times: tuple[StageTime, ...] = ()
+    experience: Experience = Experience()
 
 
 class Lesson(Record, frozen=True, kw_only=True, tag="lesson"):

@@ -3,7 +3,8 @@
 The rule: what stands and what is past are kept apart, so that neither crowds out the other.
 """
 
-from memory_service.retrieval import Document, Hit, Retriever, Where
+from memory_service.retrieval.documents import Document, Hit, Where
+from memory_service.retrieval.retriever import Retriever
 from mesh.facts import Fact, Question, Scope
 
 _PAST = "#past"

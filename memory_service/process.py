@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import structlog
 
 from memory_service.erasing import Eraser
 from memory_service.histories import Histories
-from memory_service.retrieval import Embedder, VectorIndex, opened_embedder, opened_vectors
+from memory_service.retrieval.opening import open_parts, weights_of
 from memory_service.service import Memory
 from memory_service.store import FactStore
 from memory_service.telling import Teller
@@ -30,11 +29,15 @@ log = structlog.get_logger(__name__)
 async def run(settings: Settings) -> None:
     """Serve memory until asked to stop; answers begin when the view has caught up with the stream."""
     async with opened(settings, "memory") as process:
-        embedder = opened_embedder(settings.memory)
-        vectors = opened_vectors(settings.memory, process.folder, embedder)
-        async with remembering(
-            process.bus, process.committer, process.trust, process.folder / "facts.db", vectors, embedder
-        ) as (memory, view):
+        vectors, embedder = open_parts(settings.memory, process.folder)
+        view = FactView(
+            process.bus,
+            process.folder / "facts.db",
+            vectors=vectors,
+            embedder=embedder,
+            weights=weights_of(settings.memory),
+        )
+        async with remembering(process.bus, process.committer, process.trust, view) as memory:
             if not await _first(view.projection.caught_up, process.stopping):
                 return
             log.info("memory_ready", seq=view.projection.seq)
@@ -44,27 +47,18 @@ async def run(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def remembering(
-    bus: Bus,
-    committer: Committer,
-    trust: TrustDirectory,
-    path: Path,
-    vectors: VectorIndex | None = None,
-    embedder: Embedder | None = None,
-) -> AsyncIterator[tuple[Memory, FactView]]:
-    """Memory with its view in ``path``, followed, indexed and swept while the block runs."""
+async def remembering(bus: Bus, committer: Committer, trust: TrustDirectory, view: FactView) -> AsyncIterator[Memory]:
+    """Memory over this view, which is followed, indexed and swept while the block runs, and closed behind it."""
     async with AsyncExitStack() as stack:
-        view = FactView(bus, path, vectors=vectors, embedder=embedder)
-        stack.callback(view.close)
+        stack.push_async_callback(view.close)
         teller = Teller(bus)
         view.on_change(teller.changed)
         store = FactStore(bus, committer, view)
         eraser = Eraser(bus, view, store.append)
-        await stack.enter_async_context(background(teller.run(), "teller"))
-        await stack.enter_async_context(background(view.retriever.run(), "retriever"))
+        for work, name in ((teller.run(), "teller"), (view.retriever.run(), "retriever"), (eraser.run(), "eraser")):
+            await stack.enter_async_context(background(work, name))
         await stack.enter_async_context(following(view.projection))
-        await stack.enter_async_context(background(eraser.run(), "eraser"))
-        yield Memory(store, view, Voices(trust, view), Histories(bus, view), eraser), view
+        yield Memory(store, view, Voices(trust, view), Histories(bus, view), eraser)
 
 
 async def _first(wanted: asyncio.Event, other: asyncio.Event) -> bool:

@@ -106,7 +106,7 @@ class Memory:
         checks.check_size("by", request.by, checks.SOURCE_BYTES)
         voice = self._voices.of(request.signed, "remember", request, by=request.by)
         rights.check_claims(voice, request.claims)
-        self._check_grounds(request.claims)
+        await self._check_grounds(request.claims)
         by_slot: dict[str, list[Claim]] = {}
         for claim in request.claims:
             by_slot.setdefault(claim.slot.id, []).append(claim)
@@ -144,7 +144,8 @@ class Memory:
         return RecallAnswer(facts=tuple(fitted), seq=seq)
 
     async def standing(self, request: StandingRequest) -> tuple[Judged, ...]:
-        """What is made of these facts now."""
+        """What is made of these facts now, with all that was recorded before the question."""
+        await self._view.projection.fresh()
         return tuple(fitting(self._view.standing(request.ids)))
 
     async def facts(self, request: FactsRequest) -> FactsPage:
@@ -167,6 +168,7 @@ class Memory:
 
     async def why(self, request: WhyRequest) -> Grounds:
         """What a fact rests on; raises ``TerminalError`` for an unknown one."""
+        await self._known((request.id,))
         grounds = self._view.grounds(request.id)
         if grounds is None:
             raise TerminalError(f"no fact {request.id!r}: its id is in the answer of recall, facts or history")
@@ -176,6 +178,7 @@ class Memory:
         """Retract facts; what is retracted already stays so."""
         checks.check_size("reason", request.reason, checks.REASON_BYTES)
         voice = self._voices.of(request.signed, "retract", request, by=request.by)
+        await self._known(request.ids)
         slots: dict[str, Slot] = {}
         ids: dict[str, list[str]] = {}
         for fact_id in request.ids:
@@ -256,12 +259,17 @@ class Memory:
         """How this copy is."""
         return self._view.status()
 
-    def _check_grounds(self, claims: Iterable[Claim]) -> None:
+    async def _check_grounds(self, claims: Sequence[Claim]) -> None:
+        await self._known(ground for claim in claims for ground in claim.derived_from)
         for claim in claims:
             for ground in claim.derived_from:
-                judged = self._view.judged(ground)
-                if judged is None:
+                if self._view.table.slot_of(ground) is None:
                     raise TerminalError(f"{claim.predicate!r} of {claim.subject!r} rests on {ground!r}, unknown here")
+
+    async def _known(self, ids: Iterable[str]) -> None:
+        """Have the view catch up if it does not know one of these: another copy may just have written it."""
+        if any(self._view.table.slot_of(fact_id) is None for fact_id in ids):
+            await self._view.projection.fresh()
 
     def _judged(self, fact_id: str) -> Judged:
         judged = self._view.judged(fact_id)

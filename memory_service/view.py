@@ -14,7 +14,12 @@ import structlog
 
 from memory_service.finding import Finding
 from memory_service.folding import Folding
-from memory_service.retrieval import Embedder, Retriever, VectorIndex, within_budget
+from memory_service.retrieval import retriever
+from memory_service.retrieval.budget import within_budget
+from memory_service.retrieval.documents import EQUAL, Weights
+from memory_service.retrieval.embedder import Embedder
+from memory_service.retrieval.retriever import Retriever
+from memory_service.retrieval.vectors import VectorIndex
 from memory_service.rules import Held, judge_at_its_time, once, standing, value_of
 from memory_service.table import SCHEMA, FactTable, span
 from mesh import subjects
@@ -51,10 +56,17 @@ class FactView:
     """Follows ``MEMORY`` and answers questions about facts."""
 
     def __init__(
-        self, bus: Bus, path: Path, *, vectors: VectorIndex | None = None, embedder: Embedder | None = None
+        self,
+        bus: Bus,
+        path: Path,
+        *,
+        vectors: VectorIndex | None = None,
+        embedder: Embedder | None = None,
+        weights: Weights = EQUAL,
     ) -> None:
-        self._database = open_database(path, SCHEMA)
-        self.retriever = Retriever(self._database, vectors, embedder)
+        self._database = open_database(path, SCHEMA + retriever.SCHEMA)
+        self._model = embedder.stamp if embedder is not None else "none"
+        self.retriever = Retriever(self._database, vectors, embedder, weights)
         self.table = FactTable(self._database)
         self._finding = Finding(self.retriever)
         self._folding = Folding(self.table, self._finding)
@@ -69,7 +81,7 @@ class FactView:
         """The facts that stand at the moment asked about: the best for the words, or else the newest."""
         found = await self._search(question) if question.query.strip() else self._newest(question)
         if question.token_budget:
-            found = found[: within_budget([item.text for item in found], question.token_budget)]
+            found = found[: within_budget((item.text for item in found), question.token_budget)]
         return found
 
     def standing(self, ids: Iterable[str]) -> list[Judged]:
@@ -127,25 +139,25 @@ class FactView:
 
     async def purge(self) -> None:
         """Have nothing of what was deleted left in the files of this copy: vectors, log and tables."""
-        await self.retriever.settle()
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        await self.retriever.purge()
 
     def status(self) -> MemoryStatus:
         """How this copy is."""
         facts, contested = self.counts()
-        index = self.retriever.state()
+        done, total = self.retriever.progress
         return MemoryStatus(
             facts=facts,
             contested=contested,
             seq=self.projection.seq,
-            model=index.model,
-            indexed=index.indexed,
-            waiting=index.waiting,
-            rebuilding=index.rebuilding,
+            model=self._model,
+            index=self.retriever.state,
+            indexed=done,
+            documents=total,
         )
 
-    def close(self) -> None:
-        """Close the database."""
+    async def close(self) -> None:
+        """Close the index and the database."""
+        await self.retriever.close()
         self._database.close()
 
     async def _search(self, question: Question) -> list[RecalledFact]:

@@ -436,19 +436,26 @@ class StatusRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):
-    """Of the copy that answers: facts kept, of them contested slots, how far it reads, and how its index is."""
+    """Of the copy that answers: facts kept, slots that are contested, how far it reads, and how its index is.
+
+    ``index`` says how words are answered (``lexical``, ``building``, ``ready``, ``rebuilding``, ``damaged``); ``indexed``
+    of ``documents`` have their vectors.
+    """
 
     facts: int
     contested: int
     seq: int
     model: str
+    index: str
     indexed: int
-    waiting: int
-    rebuilding: bool = False
+    documents: int
 
 
 class Changed(Struct, frozen=True, kw_only=True):
-    """``memory.changed.<scope>.<subject>.<predicate>``: what stands there may differ from before ``seq``."""
+    """``memory.changed.<scope>.<subject>.<predicate>``: what stands there may differ from before ``seq``.
+
+    A predicate of ``-`` is all of the subject.
+    """
 
     seq: int
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -65,11 +65,9 @@ class Site:
     @asynccontextmanager
     async def memory(self, name: str = "memory-1") -> AsyncIterator[FactView]:
         """A copy of the memory service, its own view in ``<folder>/<name>``."""
-        async with (
-            self.bus("memory") as bus,
-            committing(bus) as committer,
-            remembering(bus, committer, self.trust, self.view_file(name)) as (memory, view),
-        ):
+        async with self.bus("memory") as bus, committing(bus) as committer, AsyncExitStack() as stack:
+            view = FactView(bus, self.view_file(name))
+            memory = await stack.enter_async_context(remembering(bus, committer, self.trust, view))
             await view.projection.caught_up.wait()
             async with serving(bus, "memory", memory.verbs()):
                 # nats-py's flush overtakes what is pending; a request of its own goes behind the subscription.

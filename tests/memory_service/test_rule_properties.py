@@ -70,7 +70,9 @@ def overrides(history: History, at: datetime) -> list[Held]:
     if not canonical:
         return []
     said = {value_of(one.fact) for one in canonical}
-    chosen = {value_of(one.fact) for one in history.held if one.chosen is not None and one.chosen.authority == CANONICAL}
+    chosen = {
+        value_of(one.fact) for one in history.held if one.chosen is not None and one.chosen.authority == CANONICAL
+    }
     return [one for one in standing(history.held, at) if value_of(one.fact) not in said | chosen]
 
 
@@ -133,7 +135,9 @@ def test_the_order_in_which_facts_are_looked_at_does_not_matter(seed: int) -> No
     history = random_history(seed)
     shuffled = list(history.held)
     random.Random(seed).shuffle(shuffled)
-    statuses = [{key: said.status for key, said in judge(held, history.now).items()} for held in (history.held, shuffled)]
+    statuses = [
+        {key: said.status for key, said in judge(held, history.now).items()} for held in (history.held, shuffled)
+    ]
     assert statuses[0] == statuses[1]
 
 

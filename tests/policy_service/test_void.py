@@ -64,8 +64,8 @@ async def retract(world: World, fact_id: str) -> None:
 
 
 async def publish(world: World, name: str, **data: Any) -> str:
-    """A request to enter what was arranged."""
-    return await world.publish(name, account=name, memo="arranged", **data)
+    """A request to enter what was arranged; whether somebody must approve is by the amount that the event says."""
+    return await world.publish(name, **{"account": name, "memo": "arranged", "amount": LARGE, **data})
 
 
 async def shown_at(world: World, task: str, revision: int) -> Shown:
@@ -199,7 +199,7 @@ async def test_a_correction_of_a_plan_made_anew_is_carried_out(world: World) -> 
 async def test_a_refusal_that_rests_on_a_changed_fact_is_planned_anew_too(tmp_path: Path) -> None:
     async with world_in(tmp_path, "perception", "planner", "executor", "memory", env=ENV) as world:
         await arrange(world, "refused", -1)
-        task = await publish(world, "refused")
+        task = await publish(world, "refused", amount=3)
         plan = (await world.record("plan", task)).record
         assert isinstance(plan, Plan)
         assert plan.refusal == "no entry was arranged"
@@ -219,7 +219,7 @@ async def test_killed_at_any_moment_it_is_planned_anew_once(tmp_path: Path, role
     async with world_in(tmp_path, *others, env=ENV) as world:
         await arrange(world, "killed", 9)
         async with world.role("planner"):
-            task = await publish(world, "killed")
+            task = await publish(world, "killed", amount=3)
             await world.record("plan", task)
             await world.settled("planner")
         await arrange(world, "killed", 7)

@@ -300,7 +300,7 @@ class LearnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ProposalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names a proposal, by its id or the beginning of it."""
+    """Names a proposal, by its id, the beginning of it, or its target."""
 
     proposal: str
 

@@ -175,5 +175,5 @@ def test_a_playbook_recalls_what_is_known_of_the_customer_and_what_people_correc
         ]
         assert [(request.scope, request.query) for request in requests] == [
             ("customer/omar_anderson_3203", ""),
-            (f"playbook/{book.name}", ""),
+            (f"playbook/{book.variant_of or book.name}", ""),
         ]

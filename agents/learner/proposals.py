@@ -203,7 +203,10 @@ class Proposals:
             match act.state:
                 case ProposalState.PROPOSED:
                     target = _target(act.proposal.change)
-                    if why := self._why_withdraw(act.proposal, target in seen):
+                    standing = self._act_on(act.proposal.change)
+                    if standing is not None and standing.act.proposal == act.proposal.id and not standing.act.back:
+                        await self._put(act.proposal, ProposalState.APPROVED, standing.act.reason, standing.act.word)
+                    elif why := self._why_withdraw(act.proposal, target in seen):
                         await self._put(act.proposal, ProposalState.WITHDRAWN, why)
                     seen.add(target)
                 case ProposalState.APPROVED:

@@ -61,7 +61,7 @@ def list_(as_json: bool, config: Path | None) -> None:
 @json_option
 @config_option
 def show(proposal: str, as_json: bool, config: Path | None) -> None:
-    """Show PROPOSAL: what it changes, what speaks for it, past tasks under it, what has become of it."""
+    """Show PROPOSAL (its id or target): what it changes and why, past tasks under it, what has become of it."""
     line = run_async(_show(proposal, config))
     if as_json:
         print_json(line)

@@ -75,7 +75,9 @@ def memory() -> None:
 @click.option("--digest", default="", help="Of the source's content: with another one a source corrects itself.")
 @click.option("--kind", default="person", type=click.Choice([kind.value for kind in SourceKind]), show_default=True)
 @click.option("--authority", default=1, show_default=True, type=click.IntRange(0, 3), help="Above 1 it needs --key.")
-@click.option("--type", "type_", default="text", type=click.Choice([kind.value for kind in ValueType]), show_default=True)
+@click.option(
+    "--type", "type_", default="text", type=click.Choice([kind.value for kind in ValueType]), show_default=True
+)
 @click.option("--many", is_flag=True, help="The predicate can have several values at a time.")
 @click.option("--text", default="", help="The fact in words, to find it by.")
 @click.option("--from", "valid_from", type=_when, help="True from this time on (UTC); by default from now.")
@@ -149,7 +151,12 @@ def recall(query: str, config: Path | None, as_json: bool, **options: Any) -> No
 @memory.command()
 @click.argument("subject", default="")
 @_scope
-@click.option("--status", default="current", type=click.Choice([*(status.value for status in FactStatus), "any"]), show_default=True)
+@click.option(
+    "--status",
+    default="current",
+    type=click.Choice([*(status.value for status in FactStatus), "any"]),
+    show_default=True,
+)
 @config_option
 @json_option
 def facts(subject: str, scope: Scope, status: str, config: Path | None, as_json: bool) -> None:

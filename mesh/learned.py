@@ -279,7 +279,9 @@ def _proposal_follows(act: ProposalAct, before: ProposalAct | None, at: datetime
         raise SignatureError(str(error)) from error
     if act.state is not state:
         raise SignatureError(f"a proposal begins as {ProposalState.PROPOSED}, not as {act.state}")
-    if act.state in _WORDED and read_word(act.word)[0].expires_at < at:
+    # What is put in force by an act of its own was in time there; its proposal may follow long after, past a crash.
+    in_time = act.state is ProposalState.APPROVED and act.proposal.change.kind in PLANNED
+    if act.state in _WORDED and not in_time and read_word(act.word)[0].expires_at < at:
         raise SignatureError("the word on the proposal was over before")
 
 
@@ -300,7 +302,7 @@ class LearnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ProposalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names a proposal, by its id or the beginning of it."""
+    """Names a proposal, by its id, the beginning of it, or its target."""
 
     proposal: str
 

@@ -42,7 +42,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """What one stage made again: how many records, and what differs.
 
-    ``plan`` is the planner's, made again. ``unknown`` says why the stage cannot tell: nothing is guessed.
+    ``plan`` is the planner's, made again under what it was to assume. ``unknown`` says why the stage cannot tell:
+    nothing is guessed.
     """
 
     stage: str

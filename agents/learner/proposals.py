@@ -113,9 +113,13 @@ class Proposals:
         )
 
     def find(self, start: str) -> Standing[ProposalAct]:
-        """The proposal whose id begins so; raises ``TerminalError``."""
-        found = [item for item in self.standing() if item.act.proposal.id.startswith(start)]
-        if len(found) != 1 or len(start) < _START:
+        """The proposal whose id begins so, or the one for this target, an open one first; raises ``TerminalError``."""
+        standing = self.standing()
+        found = [item for item in standing if len(start) >= _START and item.act.proposal.id.startswith(start)]
+        if not found:
+            about = [item for item in standing if item.act.proposal.change.target == start]
+            found = [item for item in about if item.act.state is ProposalState.PROPOSED] or about[-1:]
+        if len(found) != 1:
             what = "no proposal" if not found else f"{len(found)} proposals"
             raise TerminalError(f"{what} {start!r}: `workmesh learn list` shows what there is")
         return found[0]
@@ -199,7 +203,10 @@ class Proposals:
             match act.state:
                 case ProposalState.PROPOSED:
                     target = _target(act.proposal.change)
-                    if why := self._why_withdraw(act.proposal, target in seen):
+                    standing = self._act_on(act.proposal.change)
+                    if standing is not None and standing.act.proposal == act.proposal.id and not standing.act.back:
+                        await self._put(act.proposal, ProposalState.APPROVED, standing.act.reason, standing.act.word)
+                    elif why := self._why_withdraw(act.proposal, target in seen):
                         await self._put(act.proposal, ProposalState.WITHDRAWN, why)
                     seen.add(target)
                 case ProposalState.APPROVED:

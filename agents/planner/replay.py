@@ -42,7 +42,8 @@ def replay(recorded: Recorded) -> Replayed:
     differences = compare(
         "plan", {name: getattr(plan, name) for name in _FIELDS}, {name: getattr(again, name) for name in _FIELDS}
     )
-    return Replayed(stage="planner", records=1, differences=differences, plan=again)
+    shown = again if recorded.learned is not None else None
+    return Replayed(stage="planner", records=1, differences=differences, plan=shown)
 
 
 @cache

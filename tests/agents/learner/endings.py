@@ -1,6 +1,6 @@
 """Records of tasks that ended, for tests; written with the rights of the stages that write them."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from mesh.control import Controls, controlling
 from mesh.identity import Identity
 from mesh.journal import Journal, Write, committing
 from mesh.learned import LEARNED, PROPOSALS, Proposal
+from mesh.parameters import Declared
 from mesh.records import Call, Causation, Header, Outcome, OutcomeStatus, Plan, StageTime, Step
 from mesh.trust import TrustDirectory, TrustEntry, enroll
 from tests.memory_service.running_memory import Site
@@ -82,7 +83,9 @@ def opened_book(bus: Bus, folder: Path) -> Iterator[Book]:
 
 
 @asynccontextmanager
-async def opened_proposals(site: Site, bus: Bus) -> AsyncIterator[Proposals]:
+async def opened_proposals(
+    site: Site, bus: Bus, declared: Mapping[str, Mapping[str, Declared]] | None = None
+) -> AsyncIterator[Proposals]:
     """The proposals of one copy of the learner, whose key is enrolled."""
     root, signer = (Identity.load(site.folder / "keys" / f"{name}.nk") for name in ("admin", "learner"))
     async with site.bus("admin") as admin:
@@ -91,7 +94,7 @@ async def opened_proposals(site: Site, bus: Bus) -> AsyncIterator[Proposals]:
         entry = TrustEntry(name="learner", public_key=key, kind="agent", roles=("learner",), enrolled_at=now())
         await enroll(bucket, root, entry)
     async with committing(bus) as committer, controlling(bus, root.public_key, LEARNED, PROPOSALS) as controls:
-        yield Proposals(bus, controls, committer, {}, signer, TrustDirectory(root.public_key))
+        yield Proposals(bus, controls, committer, declared or {}, signer, TrustDirectory(root.public_key))
 
 
 async def proposed(site: Site, bus: Bus) -> list[Proposal]:

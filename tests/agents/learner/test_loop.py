@@ -11,6 +11,7 @@ import pytest
 from agents.planner.replay import replay
 from mesh import service
 from mesh.approvals import Nothing
+from mesh.autonomy import Stage, StageLine, StageRequest, StageWord
 from mesh.clock import now
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.facts import Question, RecallAnswer, RecallRequest, Scope
@@ -26,7 +27,7 @@ from mesh.learned import (
 from mesh.records import Outcome, OutcomeStatus, Plan
 from mesh.replay import Recorded
 from mesh.service import ServiceError
-from mesh.signing import LEARNED_TYPE, sign
+from mesh.signing import LEARNED_TYPE, STAGE_TYPE, sign
 from mesh.statistics import DriftLine, StatLine, WindowRequest
 from tests.ledger_pack.running import installed, until
 from tests.ledger_pack.world import World, world_in
@@ -192,3 +193,45 @@ async def test_a_threshold_a_correction_and_the_numbers(tmp_path: Path) -> None:
         assert post.overridden == 1
         drift = await service.ask(world.bus, "learner", "drift", Nothing(), list[DriftLine], timeout_s=10)
         assert not any(each.raised for each in drift)
+
+
+AUTONOMY = """
+start: supervised
+approvers: controller
+promoters: owner
+raise_when: {window: P1D, tasks: 3, override_rate: 0.4, error_rate: 0.1}
+lower_when: {window: P1D, tasks: 50, override_rate: 0.4, error_rate: 0.3}
+tools: [{tool: ledger.post, approve_above: 500000}]
+"""
+
+
+async def test_a_stage_is_only_proposed_and_stays_policys_to_change(tmp_path: Path) -> None:
+    async with world_in(tmp_path, "perception", "planner", "executor", env=ENV) as world:
+        await world.govern({"autonomy.yaml": AUTONOMY})
+        async with world.roles("policy", "learner"):
+            await entries(world, "well", 4)
+            line = await proposed(world, ChangeKind.AUTONOMY, ProposalState.PROPOSED)
+            change = line.proposal.change
+            assert (change.target, change.before, change.value) == ("ledger.post", "supervised", "autonomous")
+            with pytest.raises(ServiceError, match=r"`workmesh autonomy raise ledger ledger\.post`"):
+                await say(world, word(world, line, Verdict.APPROVE, "lea"))
+
+            at = now()
+            said = StageWord(
+                domain="ledger",
+                tool="ledger.post",
+                before=Stage.SUPERVISED,
+                stage=Stage.AUTONOMOUS,
+                role="owner",
+                person="otto",
+                reason="",
+                nonce=secrets.token_hex(8),
+                at=at,
+                expires_at=at + timedelta(minutes=5),
+            )
+            request = StageRequest(signed=sign(said, STAGE_TYPE, world.people["otto"]))
+            raised = await service.ask(world.bus, "policy", "stage", request, StageLine, timeout_s=10)
+            assert raised.stage is Stage.AUTONOMOUS
+            await entries(world, "then", 1)
+            gone = await proposed(world, ChangeKind.AUTONOMY, ProposalState.WITHDRAWN)
+            assert (gone.id, gone.reason) == (line.id, "it is autonomous now.")

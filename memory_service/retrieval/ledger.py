@@ -80,8 +80,7 @@ class Ledger:
     def waiting(self, limit: int) -> list[Waiting]:
         """The next documents without a vector, oldest first."""
         rows = self._database.execute(
-            "SELECT row, id, scope, document.subject, document.predicate, word.text, seq FROM document "
-            "JOIN word ON word.rowid = row WHERE row > ? ORDER BY row LIMIT ?",
+            "SELECT row, id, scope, subject, predicate, text, seq FROM document WHERE row > ? ORDER BY row LIMIT ?",
             (self.embedded, limit),
         )
         return [Waiting(row, Document(*rest)) for row, *rest in rows]

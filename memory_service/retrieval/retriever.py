@@ -164,13 +164,8 @@ class Retriever:
     async def purge(self) -> None:
         """Remove the last trace of what was dropped from the database's file and the vector index.
 
-        In steps of some milliseconds, beside everything else; the index is made anew for it, from the kept vectors.
+        SQLite overwrites what it deletes; its log is emptied here. The index is made anew, from the kept vectors.
         """
-        self._lexical.begin_purge()
-        while True:
-            if self._lexical.purge():
-                break
-            await asyncio.sleep(0)
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if self._vectors is not None:
             self._rebuild_wanted = True

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS posting (
 
 _Numbers = NDArray[Any]
 
-K1, B = 1.2, 0.75  # as in FTS5 and Lucene
+K1, B = 0.9, 0.4  # better on short texts than Lucene's 1.2 and 0.75 (decision 0034), as in Anserini
 _ENTRY = np.dtype([("row", "<u4"), ("times", "<u2"), ("length", "<u2")])
 _MOST = 0xFFFF
 _BLOCK_BITS = 8  # the entries of 256 rows stand together: at most 2 KB to write anew for a further one

@@ -52,6 +52,11 @@ def test_long_queries_are_cut() -> None:
     assert len(query_words(" ".join(f"word{number}" for number in range(1000)))) == 64
 
 
+def test_stop_words_of_a_query_count_only_when_there_is_nothing_else() -> None:
+    assert query_words("What did the weather do?") == ["weather"]
+    assert query_words("to be or not to be") == ["to", "be", "or", "not"]
+
+
 def test_words_are_found_in_any_form_and_by_subject_and_predicate() -> None:
     database = _database(_document("1", "he shipped the parcels", "customer/anna", "deliveries"))
     for query in ("shipping", "parcel", "Anna", "delivery", "CAFÉ shipped"):
@@ -121,7 +126,7 @@ def naive(words: list[str], query: list[str], documents: list[list[str]]) -> flo
         holding = sum(word in each for each in documents)
         times = words.count(word)
         rarity = math.log(1 + (len(documents) - holding + 0.5) / (holding + 0.5))
-        total += rarity * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * len(words) / mean))
+        total += rarity * times * 1.9 / (times + 0.9 * (0.6 + 0.4 * len(words) / mean))
     return total
 
 

@@ -80,7 +80,11 @@ def _documents(scope: str, conversation: Mapping[str, Any], plain: bool) -> Iter
         raise EvaluationError(f"conversation {scope} has no session_<n>")
     for number in sessions:
         date = str(conversation.get(f"session_{number}_date_time", ""))
-        for place, turn in enumerate(msgspec.convert(conversation[f"session_{number}"] or [], list[_Turn])):
+        try:
+            turns = msgspec.convert(conversation[f"session_{number}"] or [], list[_Turn])
+        except msgspec.ValidationError as error:
+            raise EvaluationError(f"session_{number} of conversation {scope}: {error}") from error
+        for place, turn in enumerate(turns):
             text = turn.text if plain else f"{turn.text} {turn.blip_caption}".strip()
             names = ("", "") if plain else (turn.speaker, date)
             yield Document(f"{scope}/{turn.dia_id}", scope, *names, text, number * 10_000 + place)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from memory_service.asking import Asker, read_value, said_by, utc
+from memory_service.evaluation.command import evaluate
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.facts import (
@@ -58,12 +59,19 @@ _scope = click.option(
 )
 
 
+_TYPES = [kind.value for kind in ValueType]
+_STATUSES = [*(status.value for status in FactStatus), "any"]
+
+
 @click.group()
 def memory() -> None:
     """What the mesh remembers: facts with their source, their times, and what memory makes of them.
 
     A SUBJECT that ends in / names all subjects under it.
     """
+
+
+memory.add_command(evaluate)
 
 
 @memory.command()

@@ -149,7 +149,9 @@ class Slot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def id(self) -> str:
-        """The slot as one token."""
+        """The slot as one token; that of a session tells where it is kept."""
+        if self.scope.level is Level.SESSION:
+            return "~".join(self.tokens)
         return token("slot", self.scope.text, self.subject, self.predicate, bits=100)
 
 

@@ -16,7 +16,7 @@ from mesh.clock import now
 from mesh.control import Controls
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import TerminalError
-from mesh.facts import RecalledFact, RecallRequest
+from mesh.facts import Question, RecallAnswer, RecallRequest, Scope
 from mesh.identity import Identity
 from mesh.learned import (
     LEARNED,
@@ -122,8 +122,9 @@ async def test_words_do_not_widen_anything(taught: World) -> None:
     controls = Controls(taught.bus, taught.site.admin.public_key, AUTONOMY)
     await controls.refresh()
     assert controls.standing(AUTONOMY) == ()
-    recall = RecallRequest(scope="playbook/")
-    assert await service.ask(taught.bus, "memory", "recall", recall, tuple[RecalledFact, ...], timeout_s=10) == ()
+    about = Question(scope=Scope(domain="ledger"), subject="playbook/")
+    recall = RecallRequest(questions=(about,))
+    assert (await service.ask(taught.bus, "memory", "recall", recall, RecallAnswer, timeout_s=10)).facts == ((),)
 
 
 FORGED: dict[str, Callable[[World], LearnedAct]] = {

@@ -10,7 +10,7 @@ from typing import Final
 from mesh import subjects
 from mesh.errors import SettingsError
 from mesh.identity import inbox_prefix
-from mesh.records import REPLANS_MAX, REVISIONS_MAX, WHOLE_TASK, replanned, revised
+from mesh.records import REPLANS_MAX, REVISIONS_MAX, WHOLE_TASK, revised
 
 STREAMS: Final = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
 BUCKETS: Final = (
@@ -135,7 +135,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_stage("planner"),
             subjects.record_filter("plan"),
-            *(subjects.record_filter("plan", replanned(n)) for n in range(1, REPLANS_MAX + 1)),
+            *(subjects.record_filter("plan", revised(WHOLE_TASK, n, "v")) for n in range(1, REPLANS_MAX + 1)),
             subjects.service("memory", "recall"),
         ),
         (subjects.kind("outcome"), "control.>", subjects.CHANGES),

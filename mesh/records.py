@@ -168,7 +168,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     @property
     def token(self) -> str:
         """``-`` for the first plan, ``v1`` and so on for those made anew, ``r1`` and so on for corrections."""
-        return replanned(self.revision) if self.anew else revised(WHOLE_TASK, self.revision)
+        return revised(WHOLE_TASK, self.revision, "v" if self.anew else "r")
 
 
 class Verdict(StrEnum):
@@ -481,16 +481,11 @@ def decode(data: bytes) -> AnyRecord:
     return record
 
 
-def revised(token: str, revision: int) -> str:
-    """The token of a record on a corrected plan: ``r1``, ``r1~execute``; of the planner's own plan the token itself."""
+def revised(token: str, revision: int, kind: str = "r") -> str:
+    """The token of a record on a later plan: ``r1``, ``r1~execute``; of the planner's first plan the token itself."""
     if revision == 0:
         return token
-    return f"r{revision}" if token == WHOLE_TASK else f"r{revision}~{token}"
-
-
-def replanned(revision: int) -> str:
-    """The token of a plan that the planner made anew."""
-    return f"v{revision}"
+    return f"{kind}{revision}" if token == WHOLE_TASK else f"{kind}{revision}~{token}"
 
 
 def text(part: Json) -> str:

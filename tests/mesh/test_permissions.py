@@ -15,12 +15,13 @@ from tests.mesh.running_mesh import Mesh, settled, until
 
 OWN = {
     "perception": ["task.context.d.t.-", "task.outcome.d.t.-", "quarantine.perception.i"],
-    "planner": ["task.plan.d.t.-", "quarantine.planner.i"],
+    "planner": ["task.plan.d.t.-", "task.plan.d.t.v1", "task.plan.d.t.v3", "quarantine.planner.i"],
     "policy": [
         "task.decision.d.t.-",
         "task.approval.d.t.r",
         "task.outcome.d.t.-",
         "task.plan.d.t.r1",
+        "release.planner.i",
         "control.autonomy.d.t",
         "control.bundle.d",
         "limit.d.weekly.k",
@@ -30,7 +31,7 @@ OWN = {
     "learner": ["task.lesson.d.t.-", "quarantine.learner.i"],
     "memory": ["fact.scope.f"],
     "auditor": ["audit.entries.1", "audit.checkpoint.1", "audit.problem.missing.1"],
-    "operator": ["event.d.x", "release.planner.i", "quarantine.released.i", "control.halt.-.-.-"],
+    "operator": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
     "admin": ["control.bundle.d"],
 }
@@ -127,7 +128,9 @@ async def test_only_the_admin_writes_trust_or_makes_streams_and_policy_alone_tak
 
 
 async def test_a_service_answers_those_who_may_ask_it(mesh: Mesh) -> None:
-    memory, planner, executor = [await mesh.connect(role) for role in ("memory", "planner", "executor")]
+    memory, planner, executor, policy = [
+        await mesh.connect(role) for role in ("memory", "planner", "executor", "policy")
+    ]
 
     async def answer(message: Any) -> None:
         await message.respond(b"found")
@@ -137,6 +140,9 @@ async def test_a_service_answers_those_who_may_ask_it(mesh: Mesh) -> None:
     assert (await planner.request("svc.memory.recall", b"{}", timeout=5)).data == b"found"
     await denied(mesh, "planner", planner, "svc.memory.forget")
     await denied(mesh, "executor", executor, "svc.memory.recall")
+    assert (await policy.request("svc.memory.standing", b"{}", timeout=5)).data == b"found"
+    await denied(mesh, "policy", policy, "svc.memory.recall")
+    await denied(mesh, "planner", planner, "svc.memory.standing")
     assert mesh.errors["memory"] == []
 
 

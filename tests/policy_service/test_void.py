@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from agents.planner.replay import replay as replay_plan
 from mesh import service, subjects
 from mesh.approvals import Shown
 from mesh.errors import TerminalError
@@ -24,8 +25,11 @@ from mesh.facts import (
 from mesh.journal import Journal, Write, committing
 from mesh.plans import plan_digest
 from mesh.records import Change, Decision, OutcomeStatus, Phase, Plan, Verdict, Word
+from mesh.replay import Recorded
 from mesh.service import ServiceError
-from tests.ledger_pack.running import until
+from policy_service.replay import replay as replay_decisions
+from policy_service.shelf import contents_of
+from tests.ledger_pack.running import installed, until
 from tests.ledger_pack.world import World, world_in
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -123,6 +127,23 @@ async def test_a_fact_that_changes_between_plan_and_approval_has_it_planned_anew
         ("r1~execute", Verdict.ALLOW, False),
     ]
     assert list(await plans(world, task)) == ["-", "v1"]
+    await _made_again_it_is_the_same(world, task)
+
+
+async def _made_again_it_is_the_same(world: World, task: str) -> None:
+    """From the journal alone: the last plan, and the decisions that were weighed."""
+    items = await world.journal.task(task)
+    async with world.connected("admin") as bus:
+        bundles = [msgspec.Raw(msgspec.json.encode(await contents_of(bus, "ledger", (await live_bundle(world, task)))))]
+    with installed():
+        planned, decided = replay_plan(Recorded(items, bundles)), replay_decisions(Recorded(items, bundles))
+    assert (planned.records, planned.differences) == (1, ())
+    assert (decided.records, decided.differences) == (3, ())
+
+
+async def live_bundle(world: World, task: str) -> str:
+    """The bundle that a task was decided under."""
+    return (await _decided(world, task))[0].bundle
 
 
 async def test_the_same_steps_made_anew_are_another_plan_that_no_old_word_is_about(world: World) -> None:
@@ -260,6 +281,35 @@ async def test_without_memory_a_plan_that_cites_waits_and_others_do_not(tmp_path
             async with world.role("memory"):
                 assert (await world.say_on(shown, Word.APPROVE)).verdict == "allow"
                 assert (await world.outcome(citing)).status is OutcomeStatus.COMPLETED
+
+
+async def test_a_planner_that_is_cut_off_from_memory_goes_on_with_what_it_has_and_its_plan_says_so(
+    tmp_path: Path,
+) -> None:
+    async with world_in(
+        tmp_path, "perception", "planner", "executor", env=ENV | {"WORKMESH_RECALL__FRESH_S": "0.05"}
+    ) as world:
+        async with world.role("memory"):
+            fact = await arrange(world, "far", 5)
+            first = await world.publish("first", account="far", memo="arranged", amount=3)
+            await world.record("plan", first)
+            await arrange(world, "far", 6)
+            second = await world.publish("second", account="far", memo="arranged", amount=3)
+            plan = (await world.record("plan", second)).record
+            assert isinstance(plan, Plan)
+            assert (msgspec.json.decode(plan.steps[0].call.args)["amount"], plan.notes) == (6, ())
+            assert plan.citations[0].fact_id != fact
+        third = await world.publish("third", account="far", memo="arranged", amount=3)
+        plan = (await world.record("plan", third)).record
+        assert isinstance(plan, Plan)
+        assert msgspec.json.decode(plan.steps[0].call.args)["amount"] == 6
+        (note,) = plan.notes
+        assert note.startswith("memory did not answer (") and "; facts as of 2" in note
+        fourth = await world.publish("fourth", account="unknown", memo="arranged", amount=3)
+        plan = (await world.record("plan", fourth)).record
+        assert isinstance(plan, Plan)
+        assert plan.citations == ()
+        assert plan.notes[0].startswith("planned without memory of account/unknown: ")
 
 
 async def test_a_planner_cannot_take_back_its_own_plan(world: World) -> None:

@@ -114,11 +114,15 @@ async def hostile_in(folder: Path) -> AsyncIterator[Hostile]:
     outbox = folder / "outbox"
     outbox.mkdir()
     with ShopProcess(SAMPLE, folder / "shop.db") as shop:
-        env = {"WORKMESH_PACKS__RETAIL__SHOP_URL": shop.url, "WORKMESH_PACKS__RETAIL__OUTBOX_DIR": str(outbox)}
+        env = {
+            "WORKMESH_PACKS__RETAIL__SHOP_URL": shop.url,
+            "WORKMESH_PACKS__RETAIL__OUTBOX_DIR": str(outbox),
+            "WORKMESH_MEMORY__EMBEDDER": "none",
+        }
         async with world_in(folder, "perception", env=env) as world:
             await world.govern({"more.cedar": NO_WIRE, "limits.yaml": LIMITS})
             async with (
-                world.roles("policy", "executor"),
+                world.roles("policy", "executor", "memory"),
                 world.connected("planner") as bus,
                 committing(bus) as thief,
             ):

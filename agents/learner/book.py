@@ -7,7 +7,6 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from agents.learner.counting import Kind, Tally, counts_of, hour_of, line
@@ -25,9 +24,11 @@ _TRIM_EVERY = 1_000
 _HOURS_MAX = 24 * 400  # of statistics that are kept
 _EVER = 2**53
 
-_SCHEMA = """
+_FIELDS = Tally.__struct_fields__
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS tally (
-    kind TEXT, name TEXT, hour INTEGER, data BLOB NOT NULL, PRIMARY KEY (kind, name, hour)
+    kind TEXT, name TEXT, hour INTEGER, {", ".join(f"{name} INTEGER NOT NULL" for name in _FIELDS)},
+    PRIMARY KEY (kind, name, hour)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ending (
     seq INTEGER PRIMARY KEY, domain TEXT, playbook TEXT, task_id TEXT, status TEXT, overridden INTEGER, learned TEXT
@@ -39,8 +40,15 @@ SELECT seq, domain, playbook, task_id, status, overridden, learned FROM ending
 WHERE domain = ? AND playbook IN ({}) AND seq < ? ORDER BY seq DESC LIMIT ?
 """
 
-_decode = msgspec.json.Decoder(Tally).decode
-_encode = msgspec.json.Encoder().encode
+_ADD = f"""
+INSERT INTO tally VALUES (?, ?, ?, {", ".join("?" * len(_FIELDS))}) ON CONFLICT DO UPDATE SET
+{", ".join(f"{name} = {name} + excluded.{name}" for name in _FIELDS if name != "max_us")},
+max_us = max(max_us, excluded.max_us)
+"""
+_SUM = f"""
+SELECT kind, name, {", ".join("max(max_us)" if name == "max_us" else f"sum({name})" for name in _FIELDS)}
+FROM tally WHERE hour >= ? AND hour < ? GROUP BY kind, name ORDER BY kind, name
+"""
 
 
 class Ending(NamedTuple):
@@ -80,14 +88,10 @@ class Book:
         """The statistics of a window, by kind and name."""
         first = hour_of(window.since) if window.since else 0
         end = hour_of(window.until) if window.until else _EVER
-        rows = self._database.execute(
-            "SELECT kind, name, data FROM tally WHERE hour >= ? AND hour < ? ORDER BY kind, name", (first, end)
-        )
-        found: dict[tuple[Kind, str], Tally] = {}
-        for kind, name, data in rows:
-            key = (Kind(kind), name)
-            found[key] = found.get(key, Tally()) + _decode(data)
-        return [line(kind, name, tally) for (kind, name), tally in found.items()]
+        rows = self._database.execute(_SUM, (first, end))
+        return [
+            line(Kind(kind), name, Tally(**dict(zip(_FIELDS, counts, strict=True)))) for kind, name, *counts in rows
+        ]
 
     def last(self, domain: str, playbooks: tuple[str, ...], limit: int, *, before: int = _EVER) -> list[Ending]:
         """The last endings of these playbooks, newest first, up to before a sequence."""
@@ -112,10 +116,8 @@ class Book:
             return
         if not isinstance(record, Outcome | Lesson):
             return
-        for key, added in counts_of(record):
-            row = database.execute("SELECT data FROM tally WHERE kind = ? AND name = ? AND hour = ?", key).fetchone()
-            tally = _decode(row[0]) + added if row else added
-            database.execute("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", (*key, _encode(tally)))
+        for key, counts in counts_of(record):
+            database.execute(_ADD, (*key, *(counts.get(name, 0) for name in _FIELDS)))
         if isinstance(record, Outcome):
             self._keep(database, message.seq, record)
 

@@ -3,10 +3,12 @@
 The rule: the counts are a function of the records alone; times are whole microseconds, so sums are exact.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+import msgspec
 
 from mesh.records import Lesson, Outcome, OutcomeStatus, Struct
 from mesh.statistics import StatLine
@@ -65,8 +67,16 @@ class Tally(Struct, frozen=True, kw_only=True):
         return self.total_us / self.timed / 1000 if self.timed else 0.0
 
     def __add__(self, other: "Tally") -> "Tally":
-        sums: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
-        return Tally(**(sums | {"max_us": max(self.max_us, other.max_us)}))
+        return self.with_counts({name: getattr(other, name) for name in self.__struct_fields__})
+
+    def with_counts(self, counts: "Counts") -> "Tally":
+        """With these more; of ``max_us`` the greater one."""
+        changes: dict[str, Any] = {name: getattr(self, name) + number for name, number in counts.items()}
+        return msgspec.structs.replace(self, **(changes | {"max_us": max(self.max_us, counts.get("max_us", 0))}))
+
+
+Counts = Mapping[str, int]
+"""What is added to a tally, by the names of its fields."""
 
 
 def hour_of(at: datetime) -> int:
@@ -74,7 +84,7 @@ def hour_of(at: datetime) -> int:
     return int(at.timestamp()) // HOUR_S
 
 
-def counts_of(record: Outcome | Lesson) -> Iterator[tuple[Key, Tally]]:
+def counts_of(record: Outcome | Lesson) -> Iterator[tuple[Key, Counts]]:
     """What one record adds: an outcome to its playbook, each tool of the plan once, its kind of entity; a correction to
     the playbook and tools of its task.
     """
@@ -84,40 +94,44 @@ def counts_of(record: Outcome | Lesson) -> Iterator[tuple[Key, Tally]]:
         return
     left = record.experience
     common = _ending(record)
-    whole = Tally(retries=len(left.retried), doubts=len(left.doubted), errors=len(left.erred))
+    whole = {**common, "retries": len(left.retried), "doubts": len(left.doubted), "errors": len(left.erred)}
     if record.playbook:
-        yield Key(Kind.PLAYBOOK, record.playbook, hour), common + whole
+        yield Key(Kind.PLAYBOOK, record.playbook, hour), whole
     if left.entity_kind:
-        yield Key(Kind.ENTITY, f"{record.header.domain}.{left.entity_kind}", hour), common + whole
+        yield Key(Kind.ENTITY, f"{record.header.domain}.{left.entity_kind}", hour), whole
     # Calls that undo are of tools that the plan's steps need not name.
     for tool in dict.fromkeys((*record.tools, *left.retried, *left.doubted, *left.erred)):
-        calls = Tally(retries=left.retried.count(tool), doubts=left.doubted.count(tool), errors=left.erred.count(tool))
-        yield Key(Kind.TOOL, tool, hour), (common if tool in record.tools else Tally()) + calls
+        calls = {
+            "retries": left.retried.count(tool),
+            "doubts": left.doubted.count(tool),
+            "errors": left.erred.count(tool),
+        }
+        yield Key(Kind.TOOL, tool, hour), {**common, **calls} if tool in record.tools else calls
 
 
-def _counts_of_correction(record: Lesson, hour: int) -> Iterator[tuple[Key, Tally]]:
+def _counts_of_correction(record: Lesson, hour: int) -> Iterator[tuple[Key, Counts]]:
     if record.correction:
-        one = Tally(corrected=1)
-        yield Key(Kind.PLAYBOOK, record.playbook, hour), one
+        yield Key(Kind.PLAYBOOK, record.playbook, hour), {"corrected": 1}
         for tool in dict.fromkeys(record.tools):
-            yield Key(Kind.TOOL, tool, hour), one
+            yield Key(Kind.TOOL, tool, hour), {"corrected": 1}
 
 
-def _ending(ending: Outcome) -> Tally:
+def _ending(ending: Outcome) -> Counts:
     took_us = next((round(time.ms * 1000) for time in ending.times if time.stage == ending.kind), None)
     left = ending.experience
-    changes: dict[str, Any] = {ending.status: 1}
+    counts: dict[str, int] = {str(ending.status): 1, "words": left.words, "overridden": int(left.overrides > 0)}
+    counts["cost_micro_usd"] = left.cost_micro_usd
     if took_us is not None:
-        changes |= {"timed": 1, "total_us": took_us, "max_us": took_us}
-    return Tally(words=left.words, overridden=int(left.overrides > 0), cost_micro_usd=left.cost_micro_usd, **changes)
+        counts |= {"timed": 1, "total_us": took_us, "max_us": took_us}
+    return counts
 
 
 def fold(records: Iterable[Outcome | Lesson]) -> dict[Key, Tally]:
     """The tallies of these records, by hour."""
     found: dict[Key, Tally] = {}
     for record in records:
-        for key, added in counts_of(record):
-            found[key] = found.get(key, Tally()) + added
+        for key, counts in counts_of(record):
+            found[key] = found.get(key, Tally()).with_counts(counts)
     return found
 
 

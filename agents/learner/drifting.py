@@ -49,12 +49,13 @@ class Drifts:
         self.projections = tuple(
             Projection(bus, self._database, stream, subject, self._apply, hints=False) for stream, subject in follows
         )
+        rows = self._database.execute("SELECT what, name, data FROM series")
+        self._known = {(what, name): _decode(data) for what, name, data in rows}
         self._tell()
 
     def lines(self) -> list[DriftLine]:
         """All that is followed, what has drifted first."""
-        rows = self._database.execute("SELECT what, name, data FROM series ORDER BY what, name")
-        found = [_decode(data).line(what, name) for what, name, data in rows]
+        found = [series.line(what, name) for (what, name), series in sorted(self._known.items())]
         return sorted(found, key=lambda line: not line.raised)
 
     def close(self) -> None:
@@ -95,11 +96,13 @@ class Drifts:
             self._take(database, "errors", tool, _HITS if tool in left.erred else _NO_HITS, at)
 
     def _take(self, database: sqlite3.Connection, what: str, name: str, features: Iterable[str], at: datetime) -> None:
-        row = database.execute("SELECT data FROM series WHERE what = ? AND name = ?", (what, name)).fetchone()
-        if row is None and database.execute("SELECT count(*) FROM series").fetchone()[0] >= SERIES_MAX:
-            return
-        before = _decode(row[0]) if row else Series()
-        after = before.take(features, at)
+        # A transaction that fails ends the process, so what is known here is what is stored.
+        before = self._known.get((what, name))
+        if before is None:
+            if len(self._known) >= SERIES_MAX:
+                return
+            before = Series()
+        after = self._known[what, name] = before.take(features, at)
         database.execute("INSERT OR REPLACE INTO series VALUES (?, ?, ?)", (what, name, _encode(after)))
         if bool(after.raised) != bool(before.raised):
             event = "drift_raised" if after.raised else "drift_over"

@@ -26,7 +26,8 @@ def replay(recorded: Recorded) -> Replayed:
     plan = next(own, None)
     if context is None or plan is None:
         return Replayed(stage="planner", records=0)
-    playbooks = _playbooks(context.header.domain)
+    # A shadow plans many tasks again in one process: compiled once. A person's replay reads what is installed now.
+    playbooks = (_load if recorded.learned is None else _loaded)(context.header.domain)
     in_force = InForce.of(plan.learned if recorded.learned is None else recorded.learned)
     inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes)
     try:
@@ -46,11 +47,12 @@ def replay(recorded: Recorded) -> Replayed:
     return Replayed(stage="planner", records=1, differences=differences, plan=shown)
 
 
-@cache
-def _playbooks(domain: str) -> tuple[Playbook, ...]:
-    """Compiled once a process: a shadow plans many tasks again."""
+def _load(domain: str) -> tuple[Playbook, ...]:
     pack = load_packs((domain,))[domain]
     return load_playbooks(pack.playbooks, {tool.name: tool for tool in pack.tools(pack.read_options(None))})
+
+
+_loaded = cache(_load)
 
 
 def _unknown(playbooks: tuple[Playbook, ...], book: Playbook | None, plan: Plan, inputs: Inputs) -> str:

@@ -101,5 +101,5 @@ def test_a_tool_used_twice_in_a_plan_counts_once_and_its_retries_each() -> None:
     hour = hour_of(end.header.at)
     found = dict(counts_of(end))
     assert list(found) == [Key(Kind.PLAYBOOK, "retail.return", hour), Key(Kind.TOOL, "notify", hour)]
-    shown = line(Kind.TOOL, "notify", found[Key(Kind.TOOL, "notify", hour)])
+    shown = line(Kind.TOOL, "notify", Tally().with_counts(found[Key(Kind.TOOL, "notify", hour)]))
     assert (shown.tasks, shown.retries, shown.overridden, shown.success_rate) == (1, 2, 1, 1.0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import structlog
 
 from mesh import metrics, records, subjects
@@ -384,6 +385,18 @@ def _is_same(message: Message, stands: StoredMessage) -> bool:
     if message.record is None:
         return False
     try:
-        return records.same_intent(message.record, records.decode(stands.data))
+        return same_intent(message.record, records.decode(stands.data))
     except ValueError:
         return False
+
+
+def same_intent(ours: AnyRecord, theirs: AnyRecord) -> bool:
+    """Whether two records under one subject say the same, whoever wrote them and whenever."""
+    if type(ours) is not type(theirs):
+        return False
+    return _content(ours) == _content(theirs)
+
+
+def _content(record: AnyRecord) -> AnyRecord:
+    header = msgspec.structs.replace(record.header, writer="", at=datetime.min, traceparent="")
+    return msgspec.structs.replace(record, header=header)

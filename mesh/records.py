@@ -491,15 +491,3 @@ def revised(token: str, revision: int, kind: str = "r") -> str:
 def text(part: Json) -> str:
     """A JSON part of a record as text, for showing."""
     return bytes(part).decode("utf-8", "replace")
-
-
-def same_intent(ours: AnyRecord, theirs: AnyRecord) -> bool:
-    """Whether two records under one subject say the same, whoever wrote them and whenever."""
-    if type(ours) is not type(theirs):
-        return False
-    return _content(ours) == _content(theirs)
-
-
-def _content(record: AnyRecord) -> AnyRecord:
-    header = msgspec.structs.replace(record.header, writer="", at=datetime.min, traceparent="")
-    return msgspec.structs.replace(record, header=header)

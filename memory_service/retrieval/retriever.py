@@ -259,7 +259,8 @@ class Retriever:
             if await self._on_index(vectors.count) < self._ledger.indexed():
                 return False
             for entry in self._ledger.sample(_SPOT_CHECKS):
-                near = await self._on_index(partial(vectors.search, entry.vector, entry.where, 1))
+                # Over the whole scope: what only few points can hide behind a filter shows there.
+                near = await self._on_index(partial(vectors.search, entry.vector, Where(entry.where.scope), 1))
                 if not near or near[0][1] < _SAME:
                     return False
         except VectorIndexError as error:

@@ -10,6 +10,7 @@ from benchmarks import floor, measure, report
 from benchmarks.bench_pack.pack import FOLDER, POLICIES
 from benchmarks.latency import decision_latency
 from benchmarks.load import loading, measured, nothing
+from benchmarks.recall import retrieval
 from benchmarks.sites import bench_site
 from console.up import running, with_state_dir
 from mesh.settings import load
@@ -38,6 +39,19 @@ FOUND: dict[str, Any] = {
     "decisions": {"decisions_per_s": 700, "plans": 10, "policies": 200},
     "latency": {"policies": 200, "in_flight": {1: {"decisions": 20, **SPEED}, 64: {"decisions": 90, **SPEED}}},
     "shop": {"events": 86, **SPEED, "lost": 0, "duplicate_effects": 0},
+    "memory": {
+        "documents": 100,
+        "writes_per_s": 3000,
+        "words": SPEED,
+        "words_and_vectors": SPEED,
+        "scan": SPEED,
+        "ratio_to_scan": 1.0,
+        "model_alone_p50_ms": 5.0,
+        "embedded_per_s": 90,
+        "rss_mb": RSS,
+        "database_mb": 30,
+        "vectors_mb": 80,
+    },
 }
 RESULT = {"machine": {"machine": "2 cores"}, "parts": FOUND}
 
@@ -46,6 +60,16 @@ RESULT = {"machine": {"machine": "2 cores"}, "parts": FOUND}
 def bench_pack(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bench pack, for the length of a test."""
     monkeypatch.syspath_prepend(str(FOLDER / "installed"))
+
+
+@pytest.mark.timeout(60)
+async def test_recall_is_measured_with_words_and_with_vectors_beside_a_plain_scan(tmp_path: Path) -> None:
+    found = await retrieval(tmp_path, 200, print)
+    assert (found["documents"], found["words_and_vectors"]["found"]) == (200, 10.0)
+    for figures in (found["words"], found["words_and_vectors"], found["scan"]):
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+    assert found["writes_per_s"] > 0 < found["embedded_per_s"]
+    assert found["rss_mb"]["with vectors"] > found["rss_mb"]["at the start"] > 0
 
 
 @pytest.mark.timeout(90)
@@ -109,6 +133,8 @@ def test_the_summary_takes_the_best_load_and_the_ratio_measured_there() -> None:
         "p50_ms_unloaded": 8.5,
         "decisions_per_s": 700,
         "decision_p50_ms": SPEED["p50_ms"],
+        "recall_p50_ms": SPEED["p50_ms"],
+        "recall_p99_ms": SPEED["p99_ms"],
         "rss_mb": RSS,
     }
     assert report.summary({"commits": FOUND["commits"]}) == {}
@@ -124,7 +150,7 @@ def test_a_page_gets_its_tables_between_the_markers_and_its_picture_beside_it(tm
     assert "old" not in text and text.count("| 256 | 100.0 | 300.0 | 3.0 |") == 1
     picture = ElementTree.parse(tmp_path / report.PICTURE)
     assert "plan 3.00" in [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 10
+    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 12
     with pytest.raises(ValueError, match="no <!-- bench -->"):
         page.write_text("nothing")
         report.write_report(page, RESULT)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh import records, subjects
+from mesh import journal, records, subjects
 from mesh.records import AnyRecord
 from tests.mesh.samples import AT, effect, header, lesson, one_of_each, plan, result
 
@@ -72,22 +72,22 @@ def test_bytes_that_are_no_record_only_ever_raise_a_value_error(data: bytes) -> 
 @each_kind
 def test_the_writer_the_time_and_the_trace_do_not_change_what_is_meant(record: AnyRecord) -> None:
     other = changed(record, writer="another/two", at=AT + timedelta(seconds=1), traceparent="")
-    assert records.same_intent(record, other)
+    assert journal.same_intent(record, other)
 
 
 @each_kind
 def test_anything_else_changes_what_is_meant(record: AnyRecord) -> None:
-    assert not records.same_intent(record, changed(record, task_id="t2"))
-    assert not records.same_intent(record, changed(record, domain="bank"))
+    assert not journal.same_intent(record, changed(record, task_id="t2"))
+    assert not journal.same_intent(record, changed(record, domain="bank"))
     cause = msgspec.structs.replace(record.header.causation, seq=8)
-    assert not records.same_intent(record, changed(record, causation=cause))
+    assert not journal.same_intent(record, changed(record, causation=cause))
 
 
 def test_another_content_or_kind_is_another_intent() -> None:
-    assert not records.same_intent(plan(), plan(rationale="else"))
-    assert not records.same_intent(effect(), effect(executor="executor/two"))
-    assert not records.same_intent(lesson(), lesson(status="failed"))
-    assert not records.same_intent(effect(), result())
+    assert not journal.same_intent(plan(), plan(rationale="else"))
+    assert not journal.same_intent(effect(), effect(executor="executor/two"))
+    assert not journal.same_intent(lesson(), lesson(status="failed"))
+    assert not journal.same_intent(effect(), result())
 
 
 def test_records_cannot_be_changed() -> None:

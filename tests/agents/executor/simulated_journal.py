@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mesh import records, subjects
 from mesh.errors import BusUnavailableError, ConflictError
-from mesh.journal import Committer, Journal, Message, Stored, Write, message_of
+from mesh.journal import Committer, Journal, Message, Stored, Write, message_of, same_intent
 from mesh.records import AnyRecord
 from tests.agents.executor.virtual_time import CLOCK
 
@@ -122,7 +122,7 @@ def _resolve(found: Sequence[tuple[Message, Entry | None]]) -> tuple[int, ...]:
 def _is_same(message: Message, stands: Entry) -> bool:
     if message.data == stands.data:
         return True
-    return message.record is not None and records.same_intent(message.record, stands.record)
+    return message.record is not None and same_intent(message.record, stands.record)
 
 
 class SimulatedJournal(Journal):

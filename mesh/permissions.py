@@ -163,7 +163,8 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             *_stage("learner", "lesson"),
             subjects.service("memory", "remember"),
-            subjects.service("memory", "forget"),
+            subjects.service("memory", "retract"),
+            subjects.service("memory", "facts"),
             subjects.service("policy", "stages"),
             "control.learned.>",
             "control.proposal.>",

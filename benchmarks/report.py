@@ -29,6 +29,9 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
         figures["decisions_per_s"] = decided["decisions_per_s"]
     if latency := found.get("latency"):
         figures["decision_p50_ms"] = latency["in_flight"][1]["p50_ms"]
+    if memory := found.get("memory"):
+        figures["recall_p50_ms"] = memory["words_and_vectors"]["p50_ms"]
+        figures["recall_p99_ms"] = memory["words_and_vectors"]["p99_ms"]
     if rest := found.get("rest"):
         figures["rss_mb"] = rest["rss_mb"]
     return figures
@@ -59,6 +62,8 @@ def sections(result: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
         row = _texts(found, "events", "tasks_per_s", "p50_ms", "p99_ms", "lost", "duplicate_effects")
         heads = ("events", "tasks/s", "p50 ms", "p99 ms", "lost", "repeated")
         yield "The retail sample, with the shop over HTTP", [heads, row]
+    if found := parts.get("memory"):
+        yield from _memory(found)
     if found := parts.get("rest"):
         sizes = [(name, str(size)) for name, size in found["rss_mb"].items()]
         yield f"At rest, ready in {found['ready_in_s']} s", [("process", "MB"), *sizes]
@@ -76,6 +81,19 @@ def _loop(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     cpu = [(name, str(value)) for name, value in costs["cpu_s_per_1000_tasks"].items()]
     title = f"CPU of 1,000 tasks; they are {costs['journal_mb_per_1000_tasks']} MB in the journal"
     yield title, [("process", "CPU s"), *cpu]
+
+
+def _memory(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
+    names = {"words": "words", "words and vectors": "words_and_vectors", "the model and numpy": "scan"}
+    rows = [(name, *_texts(found[key], "p50_ms", "p99_ms")) for name, key in names.items()]
+    title = (
+        f"Recall over {found['documents']} documents in one scope; written without vectors at "
+        f"{found['writes_per_s']}/s, embedded at {found['embedded_per_s']}/s; the model alone takes "
+        f"{found['model_alone_p50_ms']} ms a question; {found['database_mb']} MB in SQLite, "
+        f"{found['vectors_mb']} MB of vectors"
+    )
+    yield title, [("by", "p50 ms", "p99 ms"), *rows]
+    yield "Memory of that process", [("", "MB"), *((name, str(size)) for name, size in found["rss_mb"].items())]
 
 
 def _latency(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:

@@ -25,6 +25,7 @@ _OWN = {
     "replay": "console.replay:replay",
     "approvals": "console.approvals:approvals",
     "autonomy": "console.autonomy:autonomy",
+    "learn": "console.learn:learn",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
     "pause": "console.pause:pause",

@@ -59,12 +59,12 @@ async def _list(state: str, limit: int, config: Path | None) -> list[TaskLine]:
 @json_option
 @config_option
 def correct(task: str, text: str, person: str, as_json: bool, config: Path | None) -> None:
-    """Say what was wrong with TASK: the learner keeps it as a lesson, and plans of its kind recall it."""
+    """Say what was wrong with TASK: the learner keeps it as a lesson, and proposes to remember it."""
     answer = run_async(_correct(CorrectRequest(task_id=task, text=text, person=person), config))
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"kept as fact {answer.fact_id}")
+        click.echo(f"kept as a lesson; to have it remembered: workmesh learn approve {answer.proposal}")
 
 
 async def _correct(request: CorrectRequest, config: Path | None) -> CorrectAnswer:

@@ -125,13 +125,22 @@ def _of_context(context: Context) -> list[str]:
     return [*lines, f"data {text(context.data)}", f"text from outside: {', '.join(context.taint) or 'none'}"]
 
 
+def _learned(plan: Plan) -> list[str]:
+    """What the plan was made under that was learned."""
+    return [
+        f"learned: {use.parameter or 'chosen for ' + use.target} {use.value} (proposal {use.proposal})"
+        for use in plan.learned
+    ]
+
+
 def _of_plan(plan: Plan) -> list[str]:
     if plan.refusal:
-        return [f"refused by playbook {plan.playbook}: {plan.refusal}"]
+        return [f"refused by playbook {plan.playbook}: {plan.refusal}", *_learned(plan)]
     lines = [f"playbook {plan.playbook} ({plan.playbook_digest[:19]}): {plan.rationale}"]
     lines += [f"read {reading.name}: {text(reading.answer)}" for reading in plan.readings]
     lines += [f"cites fact {cited.fact_id} version {cited.version}: {cited.text}" for cited in plan.citations]
     lines += [f"note: {note}" for note in plan.notes]
+    lines += _learned(plan)
     for step in plan.steps:
         needs = f" after {', '.join(step.needs)}" if step.needs else ""
         lines.append(f"step {step.id}{needs}: {step.call.tool} {text(step.call.args)}")

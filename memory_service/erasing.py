@@ -23,6 +23,7 @@ Append = Callable[[str, Erased], Awaitable[int]]
 
 _PAGE = 256
 _AT_ONCE = 32
+_GONE = {10037, 10043, 10057}  # no such message or sequence: another copy was faster
 _AGAIN_S = 1.0  # a look at a table of this copy's own
 
 
@@ -84,7 +85,7 @@ class Eraser:
         # no_erase false has the server write over the message's bytes on disk (NATS, STREAM.MSG.DELETE).
         answer = await self._bus.api(f"STREAM.MSG.DELETE.{subjects.MEMORY}", {"seq": message.seq, "no_erase": False})
         error = answer.get("error")
-        if error and error.get("err_code") not in (10043, 10037):  # gone already: another copy was faster
+        if error and error.get("err_code") not in _GONE:
             raise TerminalError(
                 f"the bus does not delete what is to be forgotten: {error.get('description')} "
                 f"({error.get('err_code')}); stream {subjects.MEMORY} must not have deny_delete"

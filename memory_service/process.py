@@ -10,6 +10,8 @@ from memory_service.erasing import Eraser
 from memory_service.histories import Histories
 from memory_service.retrieval.opening import open_parts, weights_of
 from memory_service.service import Memory
+from memory_service.session_service import SessionMemory
+from memory_service.sessions import Sessions
 from memory_service.store import FactStore
 from memory_service.telling import Teller
 from memory_service.view import FactView
@@ -58,7 +60,8 @@ async def remembering(bus: Bus, committer: Committer, trust: TrustDirectory, vie
         for work, name in ((teller.run(), "teller"), (view.retriever.run(), "retriever"), (eraser.run(), "eraser")):
             await stack.enter_async_context(background(work, name))
         await stack.enter_async_context(following(view.projection))
-        yield Memory(store, view, Voices(trust, view), Histories(bus, view), eraser)
+        sessions = SessionMemory(Sessions(bus))
+        yield Memory(store, view, Voices(trust, view), Histories(bus, view), eraser, sessions)
 
 
 async def _first(wanted: asyncio.Event, other: asyncio.Event) -> bool:

@@ -13,7 +13,9 @@ from memory_service import checks, rights
 from memory_service.admitting import Admitted, SlotState, admit
 from memory_service.erasing import Eraser
 from memory_service.histories import Histories
+from memory_service.retrieval.budget import within_budget
 from memory_service.rights import Voice
+from memory_service.session_service import SessionMemory, is_of_session, refuse_session
 from memory_service.store import Entry, FactStore
 from memory_service.table import source_token
 from memory_service.view import FactView
@@ -32,8 +34,11 @@ from mesh.facts import (
     HistoryLine,
     HistoryRequest,
     Judged,
+    Level,
     MemoryStatus,
+    Question,
     RecallAnswer,
+    RecalledFact,
     RecallRequest,
     ReindexRequest,
     RememberAnswer,
@@ -72,6 +77,7 @@ class Memory:
         voices: Voices,
         histories: Histories,
         eraser: Eraser,
+        sessions: SessionMemory,
         *,
         write_limit_s: float = WRITE_LIMIT_S,
     ) -> None:
@@ -80,6 +86,7 @@ class Memory:
         self._voices = voices
         self._histories = histories
         self._eraser = eraser
+        self._sessions = sessions
         self._write_limit_s = write_limit_s
 
     def verbs(self) -> Mapping[str, tuple[type, Verb]]:
@@ -106,6 +113,8 @@ class Memory:
         checks.check_size("by", request.by, checks.SOURCE_BYTES)
         voice = self._voices.of(request.signed, "remember", request, by=request.by)
         rights.check_claims(voice, request.claims)
+        if any(claim.scope.level is Level.SESSION for claim in request.claims):
+            return await self._limited(self._sessions.remember(request.claims, voice), "the facts were")
         await self._check_grounds(request.claims)
         by_slot: dict[str, list[Claim]] = {}
         for claim in request.claims:
@@ -134,7 +143,7 @@ class Memory:
         for question in request.questions:
             checks.check_question(question)
         seq = self._view.projection.seq
-        found = [await self._view.recall(question) for question in request.questions]
+        found = [await self._recall(question) for question in request.questions]
         left = ANSWER_BYTES
         fitted = []
         for facts in found:
@@ -146,11 +155,15 @@ class Memory:
     async def standing(self, request: StandingRequest) -> tuple[Judged, ...]:
         """What is made of these facts now, with all that was recorded before the question."""
         await self._view.projection.fresh()
-        return tuple(fitting(self._view.standing(request.ids)))
+        of_sessions = [fact_id for fact_id in request.ids if is_of_session(fact_id)]
+        found = await self._sessions.standing(of_sessions) if of_sessions else []
+        return tuple(fitting([*self._view.standing(request.ids), *found]))
 
     async def facts(self, request: FactsRequest) -> FactsPage:
         """A page of judged facts, with value and provenance."""
         checks.check_scope(request.scope)
+        if request.scope.level is Level.SESSION:
+            return await self._sessions.facts(request)
         page = self._view.page(request)
         facts = fitting(page.facts)
         if len(facts) == len(page.facts):
@@ -160,6 +173,7 @@ class Memory:
 
     async def history(self, request: HistoryRequest) -> tuple[HistoryLine, ...]:
         """All that was recorded of a slot, oldest first; raises ``TerminalError`` when nothing was."""
+        refuse_session(request.slot.scope, "history")
         lines = await self._histories.of(request.slot, request.limit)
         if not lines:
             slot = request.slot
@@ -178,6 +192,9 @@ class Memory:
         """Retract facts; what is retracted already stays so."""
         checks.check_size("reason", request.reason, checks.REASON_BYTES)
         voice = self._voices.of(request.signed, "retract", request, by=request.by)
+        if all(is_of_session(fact_id) for fact_id in request.ids):
+            retracting = self._sessions.retract(request.ids, voice, request.reason)
+            return await self._limited(retracting, "the retraction was")
         await self._known(request.ids)
         slots: dict[str, Slot] = {}
         ids: dict[str, list[str]] = {}
@@ -207,6 +224,7 @@ class Memory:
         """Have a steward's choice stand in a slot."""
         voice, said = self._voices.steward(request.signed, "resolve", ResolveRequest)
         slot = said.slot
+        refuse_session(slot.scope, "choice of a person")
 
         def change(states: Sequence[SlotState]) -> list[Entry]:
             (state,) = states
@@ -248,6 +266,8 @@ class Memory:
         voice, said = self._voices.steward(request.signed, "forget", ForgetRequest)
         checks.check_name("subject", said.subject)
         checks.check_scope(said.scope)
+        if said.scope.level is Level.SESSION:
+            return await self._limited(self._sessions.forget(said), "the subject was")
         return await self._limited(self._eraser.forget(said, voice.name, request.signed), "the subject was")
 
     async def reindex(self, request: ReindexRequest) -> MemoryStatus:
@@ -258,6 +278,14 @@ class Memory:
     async def status(self, request: StatusRequest) -> MemoryStatus:
         """How this copy is."""
         return self._view.status()
+
+    async def _recall(self, question: Question) -> list[RecalledFact]:
+        if question.scope.level is Level.ORGANISATION:
+            return await self._view.recall(question)
+        found = await self._sessions.recall(question)
+        if question.token_budget:
+            found = found[: within_budget((fact.text for fact in found), question.token_budget)]
+        return found
 
     async def _check_grounds(self, claims: Sequence[Claim]) -> None:
         await self._known(ground for claim in claims for ground in claim.derived_from)

@@ -14,6 +14,7 @@ import structlog
 
 from memory_service.finding import Finding
 from memory_service.folding import Folding
+from memory_service.recalling import recalled
 from memory_service.retrieval import retriever
 from memory_service.retrieval.budget import within_budget
 from memory_service.retrieval.documents import EQUAL, Weights
@@ -174,7 +175,7 @@ class FactView:
             if held is None or (same := (slot_id, value_of(held.fact))) in said:
                 continue
             said.add(same)
-            found.append(_recalled(held, hit.score))
+            found.append(recalled(held.fact, hit.score))
             if len(found) == question.limit:
                 break
         return found
@@ -187,7 +188,7 @@ class FactView:
             where, values = f"{where} AND predicate = ?", [*values, question.predicate]
         found: list[RecalledFact] = []
         for (slot_id,) in self._database.execute(f"SELECT id FROM slot WHERE {where} ORDER BY seq DESC", values):
-            found += [_recalled(held) for held in once(self._standing(slot_id, question))]
+            found += [recalled(held.fact) for held in once(self._standing(slot_id, question))]
             if len(found) >= question.limit:
                 break
         return found[: question.limit]
@@ -231,22 +232,3 @@ class FactView:
 def _judged(slot: list[Held], one: Held, at: datetime) -> Judged:
     said = judge_at_its_time(slot, one, at)
     return Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by)
-
-
-def _recalled(held: Held, score: float = 0.0) -> RecalledFact:
-    fact = held.fact
-    return RecalledFact(
-        id=fact.id,
-        version=fact.version,
-        scope=fact.scope.text,
-        subject=fact.subject,
-        predicate=fact.predicate,
-        text=fact.text,
-        source=fact.source.uri,
-        value=fact.value,
-        authority=fact.source.authority,
-        confidence=fact.confidence,
-        valid_from=fact.valid_from,
-        valid_to=fact.valid_to,
-        score=score,
-    )

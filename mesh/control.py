@@ -55,7 +55,8 @@ class Kind(Generic[A]):
 
     ``subject(act)`` is a function of its scope. ``check(act, entry)`` raises ``SignatureError`` when ``entry``, which
     the signer had when the act was stored, does not allow it. ``word(act)`` is the key, name and role of a person whose
-    signed word the act holds and needs: that person is held against the trust of that time too.
+    signed word the act holds and needs: that person is held against the trust of that time too. ``follows(act, before,
+    at)`` raises ``SignatureError`` when it may not come after the one in force (or none) at the time of the bus.
     """
 
     what: str
@@ -63,6 +64,7 @@ class Kind(Generic[A]):
     subject: Callable[[A], str]
     check: Callable[[A, TrustEntry], None]
     word: Callable[[A], tuple[str, str, str] | None] = lambda act: None
+    follows: Callable[[A, A | None, datetime], None] = lambda act, before, at: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class Controls:
         before = self._standing[kind.what].get(subject)
         if before is not None and act.at <= before.act.at:
             raise SignatureError(f"it is from {act.at.isoformat()}, not after the one in force: a replay")
+        kind.follows(act, before.act if before else None, now() if at is _ALWAYS else at)
 
 
 @asynccontextmanager

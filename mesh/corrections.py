@@ -12,7 +12,7 @@ class CorrectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class CorrectAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The fact that the correction is kept as."""
+    """The proposal to remember it as a fact: it is one when a person has approved it."""
 
     task_id: str
-    fact_id: str
+    proposal: str

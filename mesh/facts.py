@@ -149,7 +149,9 @@ class Slot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def id(self) -> str:
-        """The slot as one token."""
+        """The slot as one token; that of a session tells where it is kept."""
+        if self.scope.level is Level.SESSION:
+            return "~".join(self.tokens)
         return token("slot", self.scope.text, self.subject, self.predicate, bits=100)
 
 
@@ -438,8 +440,8 @@ class StatusRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class MemoryStatus(Struct, frozen=True, kw_only=True):
     """Of the copy that answers: facts kept, slots that are contested, how far it reads, and how its index is.
 
-    ``index`` says how words are answered (``lexical``, ``building``, ``ready``, ``rebuilding``, ``damaged``); ``indexed``
-    of ``documents`` have their vectors.
+    ``index`` says how words are answered: ``lexical``, ``building``, ``ready``, ``rebuilding`` or ``damaged``.
+    ``indexed`` of ``documents`` have their vectors.
     """
 
     facts: int

@@ -61,6 +61,9 @@ AUTONOMY_STAGE = Gauge(
 SHADOW_DECISIONS = Counter(
     "workmesh_shadow_decisions", "Plans also decided under a shadow bundle.", ["domain", "live", "shadow"]
 )
+DRIFT = Gauge("workmesh_drift_raised", "Things that have drifted from their past, by what.", ["what"])
+PROPOSALS = Gauge("workmesh_proposals", "Proposals of the learner, by where they stand.", ["state"])
+LEARNED_ROLLBACKS = Counter("workmesh_learned_rollbacks", "Learned changes that were taken back by themselves.")
 NOTICES_UNMET = Counter(
     "workmesh_notices_unmet", "Notices that policy obliged to and that failed for good.", ["domain"]
 )

@@ -4,9 +4,23 @@ from collections.abc import Iterable
 
 from mesh import metrics
 from mesh.clock import now
+from mesh.experience import Experience
 from mesh.journal import Stored
 from mesh.plans import plans_of
-from mesh.records import Context, Decision, Header, Outcome, OutcomeStatus, StageTime
+from mesh.records import (
+    Approval,
+    Context,
+    Decision,
+    Header,
+    Outcome,
+    OutcomeStatus,
+    Plan,
+    Purpose,
+    Result,
+    ResultStatus,
+    StageTime,
+    Word,
+)
 
 _OUTCOMES = metrics.Bound(metrics.OUTCOMES)
 
@@ -34,6 +48,26 @@ def outcome(
         amount=amount,
         currency=sheets[0].currency if sheets else "USD",
         times=stage_times(items),
+        experience=_experience(items, plan),
+    )
+
+
+def _experience(items: Iterable[Stored], plan: Plan | None) -> Experience:
+    found = [item.record for item in items]
+    context = next((record for record in found if isinstance(record, Context)), None)
+    results = [record for record in found if isinstance(record, Result)]
+    said = [record.statement for record in found if isinstance(record, Approval)]
+    words = [each.word for each in said if each.purpose is Purpose.PLAN]
+    return Experience(
+        event_type=context.event.type if context else "",
+        entity_kind=context.entity_kind if context else "",
+        retried=tuple(each.tool for each in results for _ in range(1, each.attempts)),
+        doubted=tuple(each.tool for each in results if each.recovered or each.status is ResultStatus.IN_DOUBT),
+        erred=tuple(each.tool for each in results if each.status is ResultStatus.FAILED),
+        words=len(words),
+        overrides=sum(word is not Word.APPROVE for word in words),
+        cost_micro_usd=sum(use.cost_micro_usd for use in plan.usage) if plan else 0,
+        learned=tuple(dict.fromkeys(use.proposal for use in plan.learned)) if plan else (),
     )
 
 

@@ -21,12 +21,21 @@ GROUP = "workmesh.packs"
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One CloudEvents type: the struct its data must fit, and which fields (JSON pointers) hold text from outside."""
+    """One CloudEvents type: the struct its data must fit, and which fields (JSON pointers) hold text from outside.
+
+    ``entity`` is what its subject names, such as ``order``; by default what stands before a ``/`` in the subject.
+    """
 
     name: str
     data: type[msgspec.Struct]
     taint: tuple[str, ...] = ()
     urgency: str = "normal"
+    entity: str = ""
+
+    def entity_kind(self, subject: str) -> str:
+        """The kind of the entity that a subject names."""
+        before, slash, _ = subject.partition("/")
+        return self.entity or (before if slash else "")
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,7 +138,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
             *(subjects.record_filter("plan", revised(WHOLE_TASK, n, "v")) for n in range(1, REPLANS_MAX + 1)),
             subjects.service("memory", "recall"),
         ),
-        (subjects.kind("outcome"), subjects.CHANGES),
+        (subjects.kind("outcome"), "control.>", subjects.CHANGES),
     ),
     "policy": Permissions(
         (
@@ -160,8 +160,15 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("control.>",),
     ),
     "learner": Permissions(
-        (*_stage("learner", "lesson"), subjects.service("memory", ">")),
-        ("task.>", subjects.service("learner", ">")),
+        (
+            *_stage("learner", "lesson"),
+            subjects.service("memory", "remember"),
+            subjects.service("memory", "forget"),
+            subjects.service("policy", "stages"),
+            "control.learned.>",
+            "control.proposal.>",
+        ),
+        ("control.>", subjects.service("learner", ">")),
         answers=True,
     ),
     "memory": Permissions(

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from mesh.experience import Experience, LearnedUse
+
 SCHEMA_VERSION = 1
 WHOLE_TASK = "-"
 REPLANS_MAX = 3  # of one task, when facts that its plan cites change: each is a subject that only the planner may write
@@ -75,6 +77,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     """What perception made of an event. ``taint`` holds JSON pointers into ``data`` of text from outside.
 
     ``after`` is the task that must end before this one acts: the previous task of the same entity (invariant 7).
+    ``entity_kind`` is what the entity is, such as ``order``: statistics are counted by it.
     """
 
     event: Event
@@ -83,6 +86,7 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     after: str = ""
     urgency: str = "normal"
     taint: tuple[str, ...] = ()
+    entity_kind: str = ""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -143,8 +147,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why.
 
-    A ``revision`` above 0 takes the place of the plan before it, which is void from then on: it is a person's
-    correction, or one made ``anew`` by the planner because facts that the plan before cites had changed.
+    A ``revision`` above 0 takes the place of the plan before, which is void: a person's correction, or made ``anew``.
     """
 
     playbook: str
@@ -159,6 +162,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     notes: tuple[str, ...] = ()
     revision: int = 0
     anew: bool = False
+    learned: tuple[LearnedUse, ...] = ()
 
     @property
     def token(self) -> str:
@@ -433,6 +437,7 @@ class Outcome(Record, frozen=True, kw_only=True, tag="outcome"):
     amount: int = 0
     currency: str = "USD"
     times: tuple[StageTime, ...] = ()
+    experience: Experience = Experience()
 
 
 class Lesson(Record, frozen=True, kw_only=True, tag="lesson"):
@@ -477,9 +482,8 @@ def decode(data: bytes) -> AnyRecord:
 
 def revised(token: str, revision: int, kind: str = "r") -> str:
     """The token of a record on a later plan: ``r1``, ``r1~execute``; of the planner's first plan the token itself."""
-    if revision == 0:
-        return token
-    return f"{kind}{revision}" if token == WHOLE_TASK else f"{kind}{revision}~{token}"
+    later = f"{kind}{revision}"
+    return token if not revision else later if token == WHOLE_TASK else f"{later}~{token}"
 
 
 def text(part: Json) -> str:
@@ -489,9 +493,7 @@ def text(part: Json) -> str:
 
 def same_intent(ours: AnyRecord, theirs: AnyRecord) -> bool:
     """Whether two records under one subject say the same, whoever wrote them and whenever."""
-    if type(ours) is not type(theirs):
-        return False
-    return _content(ours) == _content(theirs)
+    return type(ours) is type(theirs) and _content(ours) == _content(theirs)
 
 
 def _content(record: AnyRecord) -> AnyRecord:

@@ -11,17 +11,23 @@ from typing import Any
 import msgspec
 
 from mesh.canonical import canonical_json
+from mesh.experience import LearnedUse
 from mesh.journal import Stored
+from mesh.records import Plan
 
 GROUP = "workmesh.replay"
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A task's records, and the policy bundles (as published) to decide under, recorded ones first."""
+    """A task's records, and the policy bundles (as published) to decide under, recorded ones first.
+
+    ``learned`` are learned changes to assume instead of those that the plan was made under.
+    """
 
     items: Sequence[Stored]
     bundles: Sequence[msgspec.Raw] = ()
+    learned: Sequence[LearnedUse] | None = None
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,11 +40,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What one stage made again: how many records, and what differs."""
+    """What one stage made again: how many records, and what differs.
+
+    ``plan`` is the planner's, made again under what it was to assume. ``unknown`` says why the stage cannot tell:
+    nothing is guessed.
+    """
 
     stage: str
     records: int
     differences: tuple[Difference, ...] = ()
+    plan: Plan | None = None
+    unknown: str = ""
 
 
 Replay = Callable[[Recorded], Replayed]

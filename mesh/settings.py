@@ -102,6 +102,15 @@ class NoticeSettings(_Section, frozen=True):
     timeout_s: Seconds = 5.0
 
 
+class LearnerSettings(_Section, frozen=True):
+    """The learner: how often it looks, on how many past tasks at most, and what chance may explain (decision 0035)."""
+
+    every_s: Seconds = 5.0
+    tasks: Annotated[int, msgspec.Meta(ge=10, le=2000)] = 200
+    propose_below: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    roll_back_below: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
+
+
 class AuditSettings(_Section, frozen=True):
     """The auditor. ``checkpoint_file`` "" is ``<state_dir>/audit/checkpoints``: keep it where the broker is not."""
 
@@ -152,6 +161,7 @@ class Settings(_Section, frozen=True):
     notices: NoticeSettings = NoticeSettings()
     audit: AuditSettings = AuditSettings()
     memory: MemorySettings = MemorySettings()
+    learner: LearnerSettings = LearnerSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

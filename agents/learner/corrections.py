@@ -1,50 +1,42 @@
-"""People's corrections of what a task did: a lesson on record first, then a fact that the playbook can recall.
+"""People's corrections of what a task did: a lesson on record first, then the proposal to remember it.
 
-The rule: the same words on the same task are one correction, however often they come.
+The rule: the same words on the same task are one correction, however often they come; and nothing is remembered of them
+until somebody with the role for it has approved that.
 """
 
 from collections.abc import Sequence
 
-from mesh import service, subjects, tracing
-from mesh.bus import Bus
+from agents.learner.proposals import LESSON, Proposals
+from mesh import subjects, tracing
 from mesh.canonical import token
 from mesh.clock import now
 from mesh.corrections import CorrectAnswer, CorrectRequest
-from mesh.errors import BusUnavailableError, ConflictError, RetryableError, TerminalError
-from mesh.facts import FactEvent, Provenance, RememberRequest
+from mesh.errors import ConflictError, TerminalError
 from mesh.journal import Journal, Stored, Write
+from mesh.learned import ChangeKind, Count, LearnedChange, Proposal
 from mesh.records import Causation, Header, Lesson, Outcome, Plan
 
 TEXT_BYTES = 8 * 1024  # what memory keeps of one fact
 PERSON_BYTES = 256
-_MEMORY_S = 2.0  # under the 3 s that the asker waits, so that the reason reaches it
 
 
 class Corrections:
     """Takes corrections."""
 
-    def __init__(self, journal: Journal, bus: Bus, writer: str) -> None:
+    def __init__(self, journal: Journal, proposals: Proposals, writer: str) -> None:
         self._journal = journal
-        self._bus = bus
+        self._proposals = proposals
         self._writer = writer
 
     async def correct(self, request: CorrectRequest) -> CorrectAnswer:
-        """Put the correction on record and into memory.
+        """Put the correction on record, and propose to remember it.
 
-        Raises ``TerminalError`` for a task that is unknown or has no playbook, and for an empty text;
-        ``RetryableError`` when memory is away: the lesson is on record then, and asking again completes it.
+        Raises ``TerminalError`` for a task that is unknown or has no playbook, and for an empty text.
         """
         check(request)
         items = await self._journal.task(request.task_id)
         lesson, seq = await self._record(lesson_of(request, items, self._writer))
-        try:
-            fact = await service.ask(self._bus, "memory", "remember", self._fact(lesson, seq), FactEvent, _MEMORY_S)
-        except BusUnavailableError as error:
-            raise RetryableError(
-                f"the correction of task {request.task_id} is on record, but memory does not answer ({error}): "
-                "say it again when memory is back"
-            ) from error
-        return CorrectAnswer(task_id=request.task_id, fact_id=fact.id)
+        return CorrectAnswer(task_id=request.task_id, proposal=await self._proposals.propose(proposal_of(lesson, seq)))
 
     async def _record(self, lesson: Lesson) -> tuple[Lesson, int]:
         """The lesson as it stands, and its sequence: ours, or the one that said the same before."""
@@ -59,19 +51,27 @@ class Corrections:
             return stands.record, stands.seq
         return lesson, seq
 
-    def _fact(self, lesson: Lesson, seq: int) -> RememberRequest:
-        task_id = lesson.header.task_id
-        return RememberRequest(
-            scope=f"playbook/{lesson.playbook}",
-            key=f"correction/{task_id}/{digest8(lesson.correction)}",
-            text=lesson.correction,
-            provenance=Provenance(
-                writer=self._writer,
-                source=f"correction of task {task_id}",
-                causation=Causation(stream=subjects.JOURNAL, subject=subjects.of(lesson), seq=seq),
-                person=lesson.person,
-            ),
-        )
+
+def proposal_of(lesson: Lesson, seq: int) -> Proposal:
+    """The proposal to remember a correction, a function of its lesson."""
+    task_id = lesson.header.task_id
+    change = LearnedChange(
+        kind=ChangeKind.FACT,
+        domain=lesson.header.domain,
+        target=f"playbook/{lesson.playbook}",
+        parameter=f"correction/{task_id}/{digest8(lesson.correction)}",
+        value=lesson.correction,
+    )
+    return Proposal(
+        change=change,
+        why=f"correction of task {task_id}",
+        gain="the next plan of the playbook recalls it",
+        evidence=(Count(name=LESSON, value=seq),),
+        records=(subjects.of(lesson),),
+        made_at=lesson.header.at,
+        version=1,
+        person=lesson.person,
+    )
 
 
 def check(request: CorrectRequest) -> None:

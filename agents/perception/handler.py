@@ -76,6 +76,7 @@ def _context(work: Work, item: Accepted, after: str) -> Context:
         after=after,
         urgency=item.kind.urgency,
         taint=item.kind.taint,
+        entity_kind=item.kind.entity_kind(event.subject),
     )
 
 

@@ -5,14 +5,15 @@ The rule: what a plan rests on (readings, recalled facts, what could not be had)
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
 
 from agents.planner.expressions import ExpressionError, Variables
-from agents.planner.planning import Inputs, make_plan
-from agents.planner.playbook import Playbook, choose
+from agents.planner.learned import LearnedChanges, pick
+from agents.planner.planning import Inputs, make_plan, put_parameters
+from agents.planner.playbook import Playbook
 from agents.planner.turns import Turns
 from mesh import tracing
 from mesh.clock import unix
@@ -53,6 +54,7 @@ class Planner:
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         turns: Turns,
+        learned: LearnedChanges,
         *,
         at_once: int,
     ) -> None:
@@ -61,6 +63,7 @@ class Planner:
         self._playbooks = playbooks
         self._toolboxes = toolboxes
         self._turns = turns
+        self._learned = learned
         self._slots = asyncio.Semaphore(at_once)
 
     async def plan(self, work: Work) -> Outputs:
@@ -90,7 +93,10 @@ class Planner:
             raise TerminalError(f"this planner has no pack {domain!r}: install it and release the record")
         inputs = Inputs(context, notes=place.notes)
         try:
-            playbook = choose(self._playbooks[domain], context.event.type, inputs.variables)
+            books, in_force = self._playbooks[domain], self._learned.of(domain)
+            playbook, learned = pick(books, context.event.type, inputs.variables, in_force)
+            if learned:
+                inputs = replace(inputs, learned=learned)
             if playbook is not None and (playbook.recall or playbook.reads):
                 inputs = await self._gather(playbook, inputs, self._toolboxes[domain], anew=place.revision > 0)
         except ExpressionError as error:
@@ -113,6 +119,7 @@ class Planner:
         return None
 
     async def _gather(self, playbook: Playbook, inputs: Inputs, toolbox: Toolbox, *, anew: bool) -> Inputs:
+        put_parameters(playbook, inputs)
         variables = inputs.variables
         recalled = await self._remember(playbook, inputs, anew=anew)
         readings: list[Reading] = []
@@ -120,7 +127,8 @@ class Planner:
             args = invocation.arguments(variables)
             readings.append(await self._read(toolbox, name, Call(tool=invocation.tool, args=args), variables))
             variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
-        return Inputs(inputs.context, tuple(readings), recalled.facts, (*inputs.notes, *recalled.notes))
+        notes = (*inputs.notes, *recalled.notes)
+        return replace(inputs, readings=tuple(readings), recalled=recalled.facts, notes=notes)
 
     async def _read(self, toolbox: Toolbox, name: str, call: Call, variables: Variables) -> Reading:
         tool = toolbox.find(call.tool)

@@ -10,11 +10,15 @@ from functools import cached_property
 import msgspec
 
 from agents.planner.expressions import ExpressionError, Variables
+from agents.planner.learned import values_of
 from agents.planner.playbook import Playbook, PlaybookStep
 from mesh.canonical import effect_key
+from mesh.experience import LearnedUse
 from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
 from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
+
+NOT_APPLICABLE = "the playbook cannot be applied"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Inputs:
     readings: tuple[Reading, ...] = ()
     recalled: tuple[RecalledFact, ...] = ()
     notes: tuple[str, ...] = ()
+    learned: tuple[LearnedUse, ...] = ()
 
     @cached_property
     def variables(self) -> Variables:
@@ -61,6 +66,7 @@ def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Pl
     if playbook is None:
         return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
     variables = inputs.variables
+    put_parameters(playbook, inputs)
     variables.put("effect_keys", {step.id: effect_key(header.task_id, step.id) for step in playbook.steps})
     try:
         for condition, reason in playbook.refuse:
@@ -69,7 +75,7 @@ def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Pl
         steps = _steps(playbook, variables, header.task_id)
         rationale = playbook.rationale.text_value(variables)
     except ExpressionError as error:
-        return _refusal(header, inputs, playbook, f"the playbook cannot be applied: {error}")
+        return _refusal(header, inputs, playbook, f"{NOT_APPLICABLE}: {error}")
     if not steps:
         return _refusal(header, inputs, playbook, "no step of the playbook applies")
     return Plan(
@@ -82,7 +88,14 @@ def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Pl
         citations=_citations(inputs.recalled),
         readings=inputs.readings,
         notes=inputs.notes,
+        learned=inputs.learned,
     )
+
+
+def put_parameters(playbook: Playbook, inputs: Inputs) -> None:
+    """Let expressions see the playbook's parameters, if it has any."""
+    if playbook.parameters:
+        inputs.variables.put("parameters", values_of(playbook, inputs.learned))
 
 
 def _steps(playbook: Playbook, variables: Variables, task_id: str) -> tuple[Step, ...]:
@@ -158,4 +171,5 @@ def _refusal(header: Header, inputs: Inputs, playbook: Playbook | None, reason: 
         citations=_citations(inputs.recalled),
         readings=inputs.readings,
         notes=inputs.notes,
+        learned=inputs.learned,
     )

@@ -4,7 +4,7 @@ The rule: a playbook that names an unknown tool, argument or step is refused at 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,8 @@ from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
 from mesh.facts import Level, Question, Scope
+from mesh.parameters import Name as ParameterName
+from mesh.parameters import Parameter
 from mesh.tools import Tool
 
 _PREFIX_ENDS = ('/"', "/'")
@@ -74,7 +76,7 @@ class StepSource(_Part, frozen=True, kw_only=True):
 
 
 class PlaybookSource(_Part, frozen=True, kw_only=True):
-    """A playbook file."""
+    """A playbook file. A variant is used only where it was learned to be better than the playbook that it names."""
 
     name: str
     events: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -84,6 +86,8 @@ class PlaybookSource(_Part, frozen=True, kw_only=True):
     reads: tuple[ReadSource, ...] = ()
     refuse: tuple[RefusalSource, ...] = ()
     rationale: str = '""'
+    variant_of: str = ""
+    parameters: dict[ParameterName, Parameter] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ class PlaybookStep:
 
 @dataclass(frozen=True, slots=True)
 class Playbook:
-    """A playbook, compiled. ``digest`` is that of its file."""
+    """A playbook, compiled. ``digest`` is that of its file; expressions see ``parameters`` by their names."""
 
     name: str
     digest: str
@@ -153,6 +157,8 @@ class Playbook:
     refuse: tuple[tuple[Expression, Expression], ...]
     steps: tuple[PlaybookStep, ...]
     rationale: Expression
+    variant_of: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 def load_playbooks(folder: Path, tools: Mapping[str, Tool]) -> tuple[Playbook, ...]:
@@ -160,7 +166,17 @@ def load_playbooks(folder: Path, tools: Mapping[str, Tool]) -> tuple[Playbook, .
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise SettingsError(f"no playbooks (*.yaml) in {folder}")
-    return tuple(compile_playbook(path.read_bytes(), path.name, tools) for path in files)
+    found = tuple(compile_playbook(path.read_bytes(), path.name, tools) for path in files)
+    _check_variants(found)
+    return found
+
+
+def _check_variants(playbooks: Iterable[Playbook]) -> None:
+    by_name = {book.name: book for book in playbooks}
+    for book in by_name.values():
+        base = by_name.get(book.variant_of)
+        if book.variant_of and (base is None or base.variant_of or not set(book.events) <= set(base.events)):
+            raise SettingsError(f"playbook {book.name}: {book.variant_of} is no playbook for {', '.join(book.events)}")
 
 
 def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playbook:
@@ -183,6 +199,8 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
         ),
         steps=tuple(_step(step, file, tools) for step in source.steps),
         rationale=Expression(source.rationale, f"{file} rationale"),
+        variant_of=source.variant_of,
+        parameters=source.parameters,
     )
 
 
@@ -242,5 +260,6 @@ def _check_steps(source: PlaybookSource, file: str) -> None:
 
 
 def choose(playbooks: Iterable[Playbook], event_type: str, variables: Variables) -> Playbook | None:
-    """The first playbook for this event type whose condition holds, or ``None``."""
-    return next((book for book in playbooks if event_type in book.events and book.when.holds(variables)), None)
+    """The first playbook for this event type whose condition holds, or ``None``; no variant of another."""
+    fitting = (book for book in playbooks if event_type in book.events and not book.variant_of)
+    return next((book for book in fitting if book.when.holds(variables)), None)

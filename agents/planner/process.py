@@ -1,8 +1,11 @@
 """The planner process."""
 
 from agents.planner.handler import Planner
+from agents.planner.learned import LearnedChanges
 from agents.planner.playbook import load_playbooks
 from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
+from mesh.control import controlling
+from mesh.learned import LEARNED
 from mesh.lifetime import background
 from mesh.process import opened
 from mesh.recall import recalling
@@ -24,6 +27,10 @@ async def run(settings: Settings) -> None:
         wait_here_s = min(WAIT_HERE_S, settings.runtime.handler_timeout_s / 3)
         turns = Turns(process.bus, process.journal, process.stopping, wait_here_s=wait_here_s)
         recall = await process.exit.enter_async_context(recalling(process.bus, settings.recall))
-        planner = Planner(process.journal, recall, playbooks, toolboxes, turns, at_once=settings.runtime.concurrency)
+        learned = LearnedChanges(playbooks)
+        controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), LEARNED))
+        controls.on_change(LEARNED, learned.replace)
+        at_once = settings.runtime.concurrency
+        planner = Planner(process.journal, recall, playbooks, toolboxes, turns, learned, at_once=at_once)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -20,7 +20,7 @@ from mesh import quarantine, records, service, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, WorkmeshError
-from mesh.facts import FactEvent, Provenance, RememberRequest
+from mesh.facts import AnyFactEvent, Asserted, Claim, RememberAnswer, RememberRequest, Source
 from mesh.records import Decision, Outcome, Phase
 from mesh.records import Verdict as Says
 
@@ -207,13 +207,17 @@ class Trial:
         return Accepted(made.task_id, made.entity, datetime.fromisoformat(message.time), made.ending)
 
     async def _remember(self, key: str) -> None:
-        request = RememberRequest(
-            scope="chaos", key=key, text=f"fact {key}", provenance=Provenance(writer="chaos", source="chaos")
+        claim = Claim(
+            subject="chaos",
+            predicate=key,
+            value=msgspec.Raw(msgspec.json.encode(f"fact {key}")),
+            source=Source(uri="chaos:trial"),
         )
+        request = RememberRequest(claims=(claim,), by="chaos")
         started = now()
         while (now() - started).total_seconds() < HIT_S + SETTLE_S:
             try:
-                await service.ask(self.ground.bus, "memory", "remember", request, FactEvent, _ASK_S)
+                await service.ask(self.ground.bus, "memory", "remember", request, RememberAnswer, _ASK_S)
             except WorkmeshError:
                 await asyncio.sleep(_POLL_S)
                 continue
@@ -222,8 +226,10 @@ class Trial:
 
     async def _versions(self, key: str) -> int:
         """How many versions of a fact are in the stream itself."""
-        facts = await _read(self.ground.bus, subjects.MEMORY, 0, "fact.>")
-        return sum(msgspec.json.decode(message.data, type=FactEvent).key == key for message in facts)
+        messages = await _read(self.ground.bus, subjects.MEMORY, 0, "fact.>")
+        events = [msgspec.json.decode(message.data, type=AnyFactEvent) for message in messages]
+        said = [fact for event in events if isinstance(event, Asserted) for fact in event.facts]
+        return sum(fact.predicate == key for fact in said)
 
 
 def _waiting(messages: Sequence[StoredMessage]) -> frozenset[str]:

@@ -2,8 +2,9 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,14 +12,17 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from console.demo.driver import DemoPlan, Run, run_demo
+from console.demo.driver import DemoPlan, Run, run_demo, systems_folder
 from console.demo.report import Report, report, show
+from console.demo.twice import gains, renamed, show_gains
 from console.publish import read_lines
 from console.up import Running
 from mesh import logs
 from mesh.cli import print_json, run_async, stdout
 from mesh.demo import Demo, load_demo
 from mesh.settings import LogSettings
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()
@@ -31,6 +35,8 @@ from mesh.settings import LogSettings
 @click.option("--kill", type=int, metavar="SEED", help="Kill a random process every one to two seconds.")
 @click.option("--faults", metavar="JSON", help="Faults of the systems, for tests.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep all state in this folder.")
+@click.option("--again", type=_FOLDER, help="Run once more on the state that --keep left in this folder.")
+@click.option("--twice", is_flag=True, help="Run twice: the second run uses what the first taught, once approved.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def demo(
     pack: str,
@@ -42,33 +48,80 @@ def demo(
     kill: int | None,
     faults: str | None,
     keep: Path | None,
+    again: Path | None,
+    twice: bool,
     as_json: bool,
 ) -> None:
     """Run a whole site on PACK's data in a temporary folder, and verify that nothing was lost or repeated."""
-    logs.configure(LogSettings(level="error" if keep is None else "info"), role="demo", instance="demo")
+    logs.configure(
+        LogSettings(level="error" if keep is None and again is None else "info"), role="demo", instance="demo"
+    )
     shown = load_demo(pack)
     events = events or _events_of(shown, data)
+    if again and (keep or twice):
+        raise click.UsageError("--again goes on with a kept folder: neither --keep nor --twice goes with it")
+    number = _runs_in(again) if again else 0
     plan = DemoPlan(
         pack=pack,
         demo=shown,
         data=data or shown.sample,
-        lines=read_lines(events.read_bytes()),
+        lines=renamed(read_lines(events.read_bytes()), number),
         approve=approve == "all",
         kill_seed=kill,
         faults=_parse_faults(faults),
+        number=number,
+        learn=twice,
     )
     expected = events.with_name("expected.jsonl")
-    with _folder(keep) as folder, _Bar(as_json) as bar:
-        run = run_async(run_demo(plan, folder, bar.update))
-    result = report(run, expected if expected.exists() else None)
-    _write(result, run, outcomes, world)
-    if as_json:
-        print_json(result.summary)
-        for problem in result.problems[:50]:
-            click.echo(f"problem: {problem}", err=True)
+    plans = [plan, replace(plan, lines=renamed(plan.lines, 1), number=1, learn=False)] if twice else [plan]
+    runs = []
+    with _folder(keep, again) as folder:
+        for each in plans:
+            with _Bar(as_json) as bar:
+                runs.append(run_async(run_demo(each, folder, bar.update)))
+    results = [report(run, expected if expected.exists() else None) for run in runs]
+    _write(results[-1], runs[-1], outcomes, world)
+    if twice:
+        _tell_twice(runs, results, as_json)
     else:
+        _tell(runs[0], results[0], as_json)
+    sys.exit(1 if any(result.problems for result in results) else 0)
+
+
+def _tell(run: Run, result: Report, as_json: bool) -> None:
+    if not as_json:
         show(result, run, stdout())
-    sys.exit(1 if result.problems else 0)
+        return
+    print_json(result.summary)
+    _problems(result)
+
+
+def _tell_twice(runs: Sequence[Run], results: Sequence[Report], as_json: bool) -> None:
+    found = gains(runs[0].ledger, runs[1].ledger)
+    if as_json:
+        summaries = [result.summary for result in results]
+        print_json({"runs": summaries, "learned": runs[0].learned, "gains": found})
+        for result in results:
+            _problems(result)
+        return
+    for run, result in zip(runs, results, strict=True):
+        show(result, run, stdout())
+    show_gains(found, runs[0].learned, stdout())
+
+
+def _problems(result: Report) -> None:
+    for problem in result.problems[:50]:
+        click.echo(f"problem: {problem}", err=True)
+
+
+def _runs_in(folder: Path) -> int:
+    """How many runs have left their systems in this folder."""
+    number = 0
+    while systems_folder(folder, number).exists():
+        number += 1
+    if not number:
+        raise click.UsageError(f"--again {folder}: there is no run in it: make one with --keep")
+    return number
 
 
 def _events_of(shown: Demo, data: Path | None) -> Path:
@@ -94,7 +147,10 @@ def _write(result: Report, run: Run, outcomes: Path | None, world: Path | None) 
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def _folder(keep: Path | None, again: Path | None) -> Iterator[Path]:
+    if again is not None:
+        yield again.resolve()
+        return
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):
             raise click.UsageError(f"--keep {keep}: the folder is not empty; a demonstration needs a fresh one")

@@ -14,6 +14,7 @@ import structlog
 from console.demo.approver import approve_all
 from console.demo.killer import Killer
 from console.demo.ledger import Ledger
+from console.demo.twice import approve_learned
 from console.publish import Published, publish_lines
 from console.up import Running, running, systems_env
 from mesh.bus import Bus
@@ -21,6 +22,7 @@ from mesh.demo import Applied, Demo
 from mesh.errors import BusUnavailableError
 from mesh.identity import Identity
 from mesh.journal import committing
+from mesh.learned import APPROVER_ROLE, ProposalLine
 from mesh.lifetime import end
 from mesh.operator import operating
 from mesh.settings import Settings, load
@@ -28,6 +30,7 @@ from mesh.settings import Settings, load
 log = structlog.get_logger(__name__)
 
 APPROVER = "demo-approver"
+_OFTEN = {"WORKMESH_LEARNER__EVERY_S": "1"}  # a demonstration is over in seconds
 _POLL_S = 0.2
 # Nothing has moved for this long: what is not settled is lost.
 _STALLED_S = 60.0
@@ -37,7 +40,7 @@ _KILL_RUN_S = 22.0
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What to run."""
+    """What to run. ``number`` counts the runs on one folder from 0; ``learn`` approves what is proposed after it."""
 
     pack: str
     demo: Demo
@@ -46,6 +49,8 @@ class DemoPlan:
     approve: bool
     kill_seed: int | None = None
     faults: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+    learn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +64,29 @@ class Run:
     world: msgspec.Raw
     duration_s: float
     killer: Killer | None
+    learned: tuple[ProposalLine, ...] = ()
 
 
 Progress = Callable[[int, int, Running], None]
 
 
 async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
-    """Run it with all state in ``folder``."""
-    systems = plan.demo.systems(plan.data, folder / "systems", plan.faults)
+    """Run it with all state in ``folder``: that of the site is kept from run to run, the systems begin anew."""
+    systems = plan.demo.systems(plan.data, systems_folder(folder, plan.number), plan.faults)
     settings = _settings(folder)
     async with AsyncExitStack() as stack:
         person = _person(folder)
         site = await stack.enter_async_context(
             running(
                 settings,
-                env=systems_env(plan.pack, systems.options),
+                env=systems_env(plan.pack, systems.options) | _OFTEN,
                 extra=systems.children,
-                people={person: plan.demo.roles},
+                people={person: (*plan.demo.roles, APPROVER_ROLE)},
             )
         )
         bus = await stack.enter_async_context(operating(settings))
         ledger = Ledger(bus)
+        await ledger.skip()
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             helpers: list[asyncio.Task[None]] = []
@@ -94,6 +101,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
             for helper in helpers:
                 await end(helper)
         await site.supervisor.wait_ready(30)
+        learned = await approve_learned(bus, person) if plan.learn else ()
         return Run(
             plan,
             ledger,
@@ -102,6 +110,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
             await plan.demo.world(systems.options),
             duration,
             killer,
+            learned,
         )
 
 
@@ -167,6 +176,11 @@ async def _perceived_up_to(bus: Bus) -> int:
         raise BusUnavailableError(str(info["error"]))
     floor: int = info["ack_floor"]["stream_seq"]
     return floor
+
+
+def systems_folder(folder: Path, number: int) -> Path:
+    """Where the systems of a run keep their state."""
+    return folder / (f"systems-{number + 1}" if number else "systems")
 
 
 def _person(folder: Path) -> Identity:

@@ -23,6 +23,7 @@ OUTCOMES = (
     "failed",
     "compensated",
 )
+_KINDS = ("context", "decision", "outcome")
 _OF_REASON = {Reason.CONFLICT: "conflict", Reason.MALFORMED: "rejected", Reason.UNKNOWN_TYPE: "rejected"}
 
 
@@ -48,9 +49,16 @@ class Ledger:
     dead: dict[str, str] = field(default_factory=dict)
     _read: dict[str, int] = field(default_factory=dict)
 
+    async def skip(self) -> None:
+        """Pass over all that is there already: what came of earlier runs is no part of this one."""
+        follows = [(subjects.JOURNAL, subjects.kind(kind)) for kind in _KINDS]
+        for stream, subject in (*follows, (subjects.QUARANTINE, "quarantine.>")):
+            last = await self.bus.last(stream, subject)
+            self._read[subject] = last.seq if last else 0
+
     async def catch_up(self) -> None:
         """Read what is new."""
-        for kind in ("context", "decision", "outcome"):
+        for kind in _KINDS:
             await self._follow(subjects.JOURNAL, subjects.kind(kind))
         await self._follow(subjects.QUARANTINE, "quarantine.>")
 

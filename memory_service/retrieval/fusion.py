@@ -1,37 +1,33 @@
-"""Two rankings made one: min-max weighted fusion, a pure function.
+"""Two rankings made one: weighted fusion of scores, a pure function.
 
-The rule: a document that only one side found counts nothing on the other. Rank fusion (RRF) measured worse than words
-alone on LoCoMo, because it throws away by how much the first is better than the tenth.
+The rule: each side is scaled from its lowest possible score, 0, to the best that it found: min-max with a theoretical
+minimum (Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"). It keeps by how much the
+first is better than the tenth, which rank fusion (RRF) throws away, and does not depend on how many were looked at.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TypeVar
 
 from memory_service.retrieval.documents import Weights
 
-Scores = Mapping[int, float]
+K = TypeVar("K", int, str)  # rows, or ids
 
 
-def scaled(scores: Scores) -> dict[int, float]:
-    """The scores stretched to 0 to 1, the best 1; all of them 1 when they are equal."""
-    if not scores:
-        return {}
-    low, high = min(scores.values()), max(scores.values())
-    if high <= low:
-        return dict.fromkeys(scores, 1.0)
-    return {row: (score - low) / (high - low) for row, score in scores.items()}
+def scaled(scores: Mapping[K, float]) -> dict[K, float]:
+    """The scores as shares of the best one; what is below 0 counts as 0."""
+    best = max(scores.values(), default=0.0)
+    return {name: max(0.0, score) / best if best > 0 else 0.0 for name, score in scores.items()}
 
 
-def fused(lexical: Scores, vector: Scores, weights: Weights) -> list[tuple[int, float]]:
-    """All rows of both, best first, with a score of 0 to 1; equals stand in the order of their rows, newest first.
+def fused(lexical: Mapping[K, float], vector: Mapping[K, float], weights: Weights) -> list[tuple[K, float]]:
+    """All names of both, best first, with a score of 0 to 1; of equals, the later row.
 
     Where one side found nothing at all, the other has all the weight.
     """
-    sides: Sequence[tuple[Scores, float]] = [
-        (scores, weight) for scores, weight in ((lexical, weights.lexical), (vector, weights.vector)) if scores
-    ]
+    sides = [(scores, weight) for scores, weight in ((lexical, weights.lexical), (vector, weights.vector)) if scores]
     total = sum(weight for _, weight in sides)
-    found: dict[int, float] = {}
+    found: dict[K, float] = {}
     for scores, weight in sides:
-        for row, score in scaled(scores).items():
-            found[row] = found.get(row, 0.0) + (weight / total * score if total else 0.0)
-    return sorted(found.items(), key=lambda item: (-item[1], -item[0]))
+        for name, score in scaled(scores).items():
+            found[name] = found.get(name, 0.0) + (weight / total * score if total else 0.0)
+    return sorted(found.items(), key=lambda item: (item[1], item[0]), reverse=True)

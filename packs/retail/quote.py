@@ -45,7 +45,7 @@ class QuoteArgs(Arguments, frozen=True, kw_only=True):
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer, every field always there; texts are "" where the shop has none.
+    """The answer, every field always there; texts are "" where the shop has none; checks as in ``RetailFacts``.
 
     ``amount`` is what would move, in cents, and ``amount_usd`` the same for people (``1234.50``); ``email`` and
     ``first_name`` are the customer's; ``method`` and ``items`` name the way to pay and the pieces meant.
@@ -55,6 +55,10 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     customer_found: bool
     owner_matches: bool
     order_status: str
+    items_in_order: bool
+    payment_method_found: bool
+    payment_method_is_original: bool
+    payment_method_is_gift_card: bool
     amount: int
     amount_usd: str
     email: str
@@ -73,6 +77,10 @@ def quote(args: QuoteArgs, lookup: ShopLookup) -> Quote:
         customer_found=facts.customer_found,
         owner_matches=facts.owner_matches,
         order_status=facts.order_status,
+        items_in_order=facts.items_in_order,
+        payment_method_found=facts.payment_method_found,
+        payment_method_is_original=facts.payment_method_is_original,
+        payment_method_is_gift_card=facts.payment_method_is_gift_card,
         amount=facts.amount,
         amount_usd=usd(facts.amount),
         email=user.email if user else "",

@@ -113,3 +113,32 @@ def test_a_result_other_than_expected_is_a_failure(workmesh: Workmesh, tmp_path:
 def test_an_unknown_pack_is_wrong_use(workmesh: Workmesh) -> None:
     workmesh.run("demo", "nosuch", code=2)
     assert "no demo of a pack 'nosuch'" in workmesh.stderr
+
+
+def _gain(shown: dict[str, Any], measure: str) -> tuple[float, float]:
+    return next((gain["first"], gain["second"]) for gain in shown["gains"] if gain["measure"].startswith(measure))
+
+
+def test_the_second_run_uses_what_the_first_taught_and_everything_else_stays_as_it_was(workmesh: Workmesh) -> None:
+    shown = workmesh.json("demo", "retail", "--twice")
+    (learned,) = shown["learned"]
+    change, shadow = learned["proposal"]["change"], learned["proposal"]["shadow"]
+    assert (change["target"], change["value"]) == ("retail.return", "retail.return-checked")
+    assert (shadow["better"], shadow["worse"]) == (5, 0)
+    first, second = shown["runs"]
+    assert first["denied"] - second["denied"] == second["refused"] - first["refused"] == 5
+    for name in ("events", "completed", "rejected", "duplicate", "conflict", "effects"):
+        assert first[name] == second[name]
+    assert _gain(shown, "denied")[0] == first["denied"]
+    assert _gain(shown, "planned under a learned change") == (0, 18)
+
+
+def test_a_kept_folder_runs_again_and_remembers(workmesh: Workmesh, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    first = workmesh.json("demo", "retail", "--keep", str(kept))
+    second = workmesh.json("demo", "retail", "--again", str(kept))
+    assert {name: second[name] for name in OUTCOMES} == {name: first[name] for name in OUTCOMES}
+    assert second["duplicate_effects"] == second["lost"] == 0
+    workmesh.run("demo", "retail", "--again", str(tmp_path), code=2)
+    assert "there is no run in it" in workmesh.stderr
+    workmesh.run("demo", "retail", "--again", str(kept), "--twice", code=2)

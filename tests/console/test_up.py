@@ -90,9 +90,30 @@ def test_an_operator_approves_traces_replays_and_corrects(
     assert answer["verdict"] == "deny"
     workmesh.run("approvals", "approve", rejected, "--key", str(key), code=1)
 
-    fact = workmesh.json("tasks", "correct", task, "--text", "Ask for a photo first", "--person", "ada")
-    recalled = workmesh.json("memory", "recall", "playbook/", "photo")
-    assert fact["fact_id"] in json.dumps(recalled)
+    corrected = workmesh.json("tasks", "correct", task, "--text", "Ask for a photo first", "--person", "ada")
+    proposal = corrected["proposal"]
+    assert workmesh.json("memory", "recall", "playbook/", "photo") == []
+    workmesh.run("learn", "approve", proposal, "--key", str(key), code=1)
+    assert "has not the role learning_admin" in workmesh.stderr
+    admin = tmp_path / "people" / "lea.nk"
+    public = workmesh.run("keys", "new", "lea", "--dir", str(admin.parent)).split()[-1]
+    workmesh.run("keys", "enroll", "lea", "--public-key", public, "--role", "learning_admin")
+    wait_for(
+        lambda: (
+            subprocess.run(
+                [str(WORKMESH), "learn", "approve", proposal, "--key", str(admin)],
+                env=workmesh.env,
+                capture_output=True,
+            ).returncode
+        ),
+        lambda code: code == 0,
+    )
+    recalled = wait_for(lambda: workmesh.json("memory", "recall", "playbook/", "photo"), lambda found: found != [])
+    assert "Ask for a photo first" in json.dumps(recalled)
+    assert "Ask for a photo first" in workmesh.run("learn", "show", proposal)
+    assert workmesh.json("learn", "list")[0]["state"] == "remembered"
+    assert {line["kind"] for line in workmesh.json("learn", "stats")} == {"playbook", "tool", "entity"}
+    assert "nothing has drifted" in workmesh.run("learn", "drift")
 
     items = workmesh.json("quarantine", "list")
     reasons = {item["reason"] for item in items}

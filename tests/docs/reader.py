@@ -32,6 +32,9 @@ READING = (
     "policy explain",
     "audit status",
     "autonomy list",
+    "learn list",
+    "learn stats",
+    "learn show",
 )
 _PATIENCE_S = 30.0
 _COMMAND_S = 100.0

@@ -19,6 +19,7 @@ PAGES = (
             "packs",
             "policies",
             "governance",
+            "learning",
             "operating",
             "audit",
             "settings",

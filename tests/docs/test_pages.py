@@ -170,7 +170,11 @@ def test_the_table_of_variables_has_all_that_expressions_see() -> None:
         data=msgspec.Raw(b"{}"),
         entity="t",
     )
-    assert {coded(name)[0] for name, _ in rows} == {*Inputs(context).variables.names(), "effect_keys"}
+    assert {coded(name)[0] for name, _ in rows} == {
+        *Inputs(context).variables.names(),
+        "effect_keys",
+        "parameters",
+    }
 
 
 def test_the_table_of_annotations_has_every_annotation() -> None:

@@ -47,6 +47,7 @@ PEOPLE = {
     "vera": ("viewer",),
     "hedda": ("head",),
     "otto": ("owner",),
+    "lea": ("learning_admin",),
 }
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
 

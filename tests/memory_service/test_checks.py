@@ -2,62 +2,79 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from memory_service import checks
-from memory_service.requests import HistoryRequest
+from memory_service import checks, rights
+from memory_service.rights import Voice
 from mesh.errors import TerminalError
-from mesh.facts import ForgetRequest, Provenance, RecallRequest, RememberRequest
+from mesh.facts import SOURCE_ROLE, STEWARD_ROLE, Level, Question, Scope, ValueType, parse_scope
+from tests.memory_service.claims import claim
 
-SAID = Provenance(writer="test/1", source="a test")
-GOOD = RememberRequest(scope="tool/a", key="limit", text="five", provenance=SAID)
-
-
-def test_a_good_request_passes() -> None:
-    checks.check_remember(GOOD)
-    largest = msgspec.structs.replace(GOOD, text="x" * 8192, value=msgspec.Raw(b'"' + b"x" * 32766 + b'"'))
-    checks.check_remember(largest)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/-", min_codepoint=33), max_size=20)
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("kind", "good", "bad"),
     [
-        ({"scope": " "}, "the scope is empty"),
-        ({"scope": "tool/"}, "name one scope"),
-        ({"scope": "a\nb"}, "control characters"),
-        ({"scope": "x" * 257}, "257 bytes"),
-        ({"key": ""}, "the key is empty"),
-        ({"key": "a\0b"}, "control characters"),
-        ({"key": "\N{SNOWMAN}" * 100}, "300 bytes"),
-        ({"text": " \n"}, "the text is empty"),
-        ({"text": "x" * 8193}, "8193 bytes"),
-        ({"value": msgspec.Raw(b'"' + b"x" * 32767 + b'"')}, "32769 bytes"),
-        ({"as_of": -1}, "as_of is -1"),
-        ({"provenance": Provenance(writer="test/1", source="")}, "source is empty"),
-        ({"provenance": Provenance(writer="w" * 1025, source="s")}, "writer has 1025 bytes"),
+        (ValueType.TEXT, "x", 1),
+        (ValueType.INTEGER, 3, "3"),
+        (ValueType.DECIMAL, "10.50", 10.5),
+        (ValueType.BOOLEAN, True, "yes"),
+        (ValueType.TIME, "2026-01-01T00:00:00Z", "yesterday"),
+        (ValueType.MONEY, {"amount": 5, "currency": "USD"}, {"amount": 5}),
+        (ValueType.REFERENCE, "https://x/1", ["x"]),
+        (ValueType.OBJECT, {"a": [1]}, "a"),
     ],
 )
-def test_a_fact_that_cannot_be_kept_is_refused_with_the_reason(changes: dict[str, object], reason: str) -> None:
-    with pytest.raises(TerminalError, match=reason):
-        checks.check_remember(msgspec.structs.replace(GOOD, **changes))
+def test_a_value_is_of_the_type_that_it_is_said_to_be(kind: ValueType, good: object, bad: object) -> None:
+    checks.check_claim(claim(good, type=kind))
+    with pytest.raises(TerminalError, match=f"is no {kind}"):
+        checks.check_claim(claim(bad, type=kind))
 
 
-@pytest.mark.parametrize(
-    ("request_", "reason"),
-    [
-        (RecallRequest(scope=""), "the scope is empty"),
-        (RecallRequest(scope="a", limit=0), "choose 1 to 50"),
-        (RecallRequest(scope="a", limit=51), "choose 1 to 50"),
-        (RecallRequest(scope="a", key="k", query="q"), "not both"),
-        (RecallRequest(scope="a", query="q" * 8193), "8193 bytes"),
-    ],
+def test_a_scope_names_a_session_exactly_at_the_level_of_sessions() -> None:
+    checks.check_scope(Scope(level=Level.SESSION, session="s1"))
+    for wrong in (Scope(level=Level.SESSION), Scope(session="s1"), Scope(domain="a/b"), Scope(tenant="-")):
+        with pytest.raises(TerminalError, match="scope"):
+            checks.check_scope(wrong)
+
+
+@given(domain=NAMES, tenant=NAMES, session=NAMES)
+def test_a_scope_is_read_back_from_its_text(domain: str, tenant: str, session: str) -> None:
+    level = Level.SESSION if session else Level.ORGANISATION
+    scope = Scope(level=level, domain=domain, tenant=tenant, session=session)
+    assert parse_scope(scope.text) == scope
+
+
+def test_a_text_that_is_no_scope_is_refused_with_the_form() -> None:
+    for wrong in ("", "retail", "organisation/retail", "session/a/b", "galaxy/a/b"):
+        with pytest.raises(TerminalError, match="write organisation/DOMAIN/TENANT"):
+            parse_scope(wrong)
+
+
+def test_a_question_that_is_too_long_is_refused() -> None:
+    with pytest.raises(TerminalError, match="the query has"):
+        checks.check_question(Question(query="x" * 10_000))
+
+
+@given(
+    authority=st.integers(0, 3), roles=st.sets(st.sampled_from([STEWARD_ROLE, SOURCE_ROLE, "x"])), person=st.booleans()
 )
-def test_a_recall_out_of_bounds_is_refused_with_the_reason(request_: RecallRequest, reason: str) -> None:
-    with pytest.raises(TerminalError, match=reason):
-        checks.check_recall(request_)
-
-
-def test_forget_and_history_need_one_fact() -> None:
-    with pytest.raises(TerminalError, match="name one scope"):
-        checks.check_forget(ForgetRequest(scope="tool/", key="limit", provenance=SAID))
-    with pytest.raises(TerminalError, match="the key is empty"):
-        checks.check_history(HistoryRequest(scope="tool/a", key=""))
+def test_only_a_steward_or_the_sources_own_key_says_what_is_canonical(
+    authority: int, roles: set[str], person: bool
+) -> None:
+    voice = Voice("erp", True, person, frozenset(roles))
+    foreign, own = claim("x", uri="crm:1", authority=authority), claim("x", uri="erp:1", authority=authority)
+    steward = person and STEWARD_ROLE in roles
+    for said, allowed in ((foreign, steward), (own, steward or SOURCE_ROLE in roles)):
+        if authority < 3 or allowed:
+            rights.check_claims(voice, [said])
+        else:
+            with pytest.raises(TerminalError, match="may not say what is canonical"):
+                rights.check_claims(voice, [said])
+    unsigned = Voice("erp", False, person, frozenset(roles))
+    if authority > 1:
+        with pytest.raises(TerminalError, match="needs a signature"):
+            rights.check_claims(unsigned, [own])
+    assert msgspec.json.encode(own)

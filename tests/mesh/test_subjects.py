@@ -61,7 +61,7 @@ def test_every_stream_holds_the_subjects_that_are_said_to_be_its_own() -> None:
         "task.plan.d.t.-",
         "release.planner.i",
         subjects.quarantine("planner", "i"),
-        subjects.fact("s", "f"),
+        subjects.fact("s", "f", "p"),
         "audit.x",
     ]
     for subject in made:

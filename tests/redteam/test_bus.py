@@ -34,6 +34,8 @@ STORED = (
     "control.halt.-.-.-",
     "control.autonomy.ledger.t",
     "control.bundle.ledger",
+    "control.learned.ledger.choice.ledger=post.-",
+    "control.proposal.ledger.p",
     *(f"quarantine.{stage}.i" for stage in (*DURABLES, "released")),
     "fact.scope.f",
     "audit.checkpoint",

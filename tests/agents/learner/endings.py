@@ -1,16 +1,24 @@
 """Records of tasks that ended, for tests; written with the rights of the stages that write them."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from agents.learner.tally import Tallies
+from agents.learner.book import Book
+from agents.learner.proposals import Proposals
+from mesh import subjects
 from mesh.bus import Bus
+from mesh.clock import now
+from mesh.control import Controls, controlling
+from mesh.identity import Identity
 from mesh.journal import Journal, Write, committing
+from mesh.learned import LEARNED, PROPOSALS, Proposal
+from mesh.parameters import Declared
 from mesh.records import Call, Causation, Header, Outcome, OutcomeStatus, Plan, StageTime, Step
+from mesh.trust import TrustDirectory, TrustEntry, enroll
 from tests.memory_service.running_memory import Site
 
 
@@ -65,10 +73,32 @@ async def plan_task(site: Site, task_id: str, playbook: str = "retail.return") -
 
 
 @contextmanager
-def opened_tallies(bus: Bus, folder: Path) -> Iterator[Tallies]:
-    """The tallies of one copy of the learner, not yet followed."""
-    tallies = Tallies(bus, folder / "tallies.db", "learner/1")
+def opened_book(bus: Bus, folder: Path) -> Iterator[Book]:
+    """The book of one copy of the learner, not yet followed."""
+    book = Book(bus, folder / "book.db")
     try:
-        yield tallies
+        yield book
     finally:
-        tallies.close()
+        book.close()
+
+
+@asynccontextmanager
+async def opened_proposals(
+    site: Site, bus: Bus, declared: Mapping[str, Mapping[str, Declared]] | None = None
+) -> AsyncIterator[Proposals]:
+    """The proposals of one copy of the learner, whose key is enrolled."""
+    root, signer = (Identity.load(site.folder / "keys" / f"{name}.nk") for name in ("admin", "learner"))
+    async with site.bus("admin") as admin:
+        bucket = await admin.client.jetstream().key_value(subjects.TRUST_BUCKET)
+        key = signer.public_key
+        entry = TrustEntry(name="learner", public_key=key, kind="agent", roles=("learner",), enrolled_at=now())
+        await enroll(bucket, root, entry)
+    async with committing(bus) as committer, controlling(bus, root.public_key, LEARNED, PROPOSALS) as controls:
+        yield Proposals(bus, controls, committer, declared or {}, signer, TrustDirectory(root.public_key))
+
+
+async def proposed(site: Site, bus: Bus) -> list[Proposal]:
+    """What is proposed, as a process reads it that has just started."""
+    controls = Controls(bus, Identity.load(site.folder / "keys" / "admin.nk").public_key, PROPOSALS)
+    await controls.refresh()
+    return [item.act.proposal for item in controls.standing(PROPOSALS)]

@@ -1,6 +1,7 @@
-"""People's corrections: on record and in memory, once, and never of something unknown."""
+"""People's corrections: on record, once, as a lesson and as a proposal; never of something unknown."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -8,12 +9,13 @@ from agents.learner.corrections import Corrections, digest8
 from mesh import service, subjects
 from mesh.bus import Bus
 from mesh.corrections import CorrectAnswer, CorrectRequest
-from mesh.errors import RetryableError, TerminalError
+from mesh.errors import TerminalError
 from mesh.journal import Journal
+from mesh.learned import ChangeKind, LearnedChange
 from mesh.records import Lesson
 from mesh.service import ServiceError, serving
-from tests.agents.learner.endings import end_tasks, journal_of, outcome, plan_task
-from tests.memory_service.running_memory import Site, history, recall
+from tests.agents.learner.endings import end_tasks, journal_of, opened_proposals, outcome, plan_task, proposed
+from tests.memory_service.running_memory import Site, recall
 
 SAYS = CorrectRequest(task_id="one", text="Refund to the gift card, not to the credit card", person="ada")
 
@@ -30,8 +32,10 @@ async def corrections(site: Site, journal: Journal, learner: Bus) -> AsyncIterat
     """The learner's service over a task that ended."""
     await plan_task(site, "one")
     await end_tasks(site, [outcome("one")])
-    found = Corrections(journal, learner, "learner/1")
-    async with serving(learner, "learner", {"correct": (CorrectRequest, found.correct)}):
+    async with AsyncExitStack() as stack:
+        proposals = await stack.enter_async_context(opened_proposals(site, learner))
+        found = Corrections(journal, proposals, "learner/1")
+        await stack.enter_async_context(serving(learner, "learner", {"correct": (CorrectRequest, found.correct)}))
         await learner.last(subjects.JOURNAL, "task.none.none.none.none")  # goes behind the subscription
         yield found
 
@@ -40,22 +44,25 @@ async def _lessons(journal: Journal) -> list[Lesson]:
     return [item.record for item in await journal.task("one") if isinstance(item.record, Lesson)]
 
 
-async def test_a_correction_is_a_lesson_and_a_fact_of_the_playbook(
+async def test_a_correction_is_a_lesson_and_only_the_proposal_of_a_fact(
     site: Site, corrections: Corrections, journal: Journal, operator: Bus
 ) -> None:
     async with site.memory():
         answer = await service.ask(operator, "learner", "correct", SAYS, CorrectAnswer)
-        (found,) = await recall(operator, "playbook/retail.return", "gift card")
-        (fact,) = await history(operator, found.scope, found.key)
+        assert await recall(operator, "gift card", subject="playbook/retail.return") == []
     (lesson,) = await _lessons(journal)
-    assert answer == CorrectAnswer(task_id="one", fact_id=fact.id)
     assert (lesson.name, lesson.correction, lesson.person) == (f"correction-{digest8(SAYS.text)}", SAYS.text, "ada")
     assert (lesson.playbook, lesson.status, lesson.tools) == ("retail.return", "completed", ("shop.return",))
     assert lesson.header.causation.subject == "task.outcome.retail.one.-"
-    assert (fact.key, fact.text) == (f"correction/one/{digest8(SAYS.text)}", SAYS.text)
-    assert fact.provenance.person == "ada"
-    assert fact.provenance.causation is not None
-    assert fact.provenance.causation.subject == subjects.of(lesson)
+    (made,) = await proposed(site, operator)
+    assert (made.id, made.person, made.records) == (answer.proposal, "ada", (subjects.of(lesson),))
+    assert made.change == LearnedChange(
+        kind=ChangeKind.FACT,
+        domain="retail",
+        target="playbook/retail.return",
+        parameter=f"correction/one/{digest8(SAYS.text)}",
+        value=SAYS.text,
+    )
 
 
 async def test_the_same_words_are_one_correction_and_other_words_another(
@@ -63,27 +70,10 @@ async def test_the_same_words_are_one_correction_and_other_words_another(
 ) -> None:
     other = CorrectRequest(task_id="one", text="And tell the customer", person="bob")
     padded = CorrectRequest(task_id="one", text=f"  {SAYS.text}\n", person="bob")
-    async with site.memory():
-        answers = [await corrections.correct(request) for request in (SAYS, SAYS, padded, other)]
-        facts = await recall(operator, "playbook/retail.return")
-        versions = await history(operator, facts[-1].scope, facts[-1].key)
-    assert len({answer.fact_id for answer in answers}) == 2
-    assert [fact.text for fact in facts] == [other.text, SAYS.text]
-    assert [version.provenance.person for version in versions] == ["ada"], "who said it first stands"
+    answers = [await corrections.correct(request) for request in (SAYS, SAYS, padded, other)]
+    assert len({answer.proposal for answer in answers}) == 2
     assert len(await _lessons(journal)) == 2
-
-
-async def test_while_memory_is_away_the_lesson_is_kept_and_saying_it_again_completes_it(
-    site: Site, corrections: Corrections, journal: Journal, operator: Bus
-) -> None:
-    with pytest.raises(RetryableError, match="is on record, but memory does not answer"):
-        await corrections.correct(SAYS)
-    assert len(await _lessons(journal)) == 1
-    async with site.memory():
-        answer = await corrections.correct(SAYS)
-        (fact,) = await recall(operator, "playbook/retail.return")
-    assert fact.id == answer.fact_id
-    assert len(await _lessons(journal)) == 1
+    assert [made.person for made in await proposed(site, operator)] == ["ada", "bob"], "who said it first stands"
 
 
 @pytest.mark.parametrize(

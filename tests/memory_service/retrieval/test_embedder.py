@@ -54,7 +54,7 @@ def test_without_a_model_no_library_of_one_is_loaded() -> None:
         "from mesh.settings import MemorySettings\n"
         "from pathlib import Path\n"
         "assert opening.open_parts(MemorySettings(embedder='none'), Path('.')) == (None, None)\n"
-        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'qdrant_edge', 'qdrant_client'}\n"
+        "heavy = {'onnxruntime', 'tokenizers', 'qdrant_edge', 'qdrant_client'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

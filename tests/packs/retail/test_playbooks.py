@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from agents.planner.expressions import Variables
+from agents.planner.planning import Inputs, make_plan
 from mesh.canonical import effect_key
 from mesh.facts import Question, Scope
 from mesh.records import Plan, Step, Verdict
@@ -51,7 +52,8 @@ def _args(plan: Plan, step_id: str) -> Any:
 
 def test_every_event_type_has_one_playbook_named_after_its_tool() -> None:
     assert {book.events for book in playbooks()} == {(kind.name,) for kind in EVENTS}
-    assert all(book.events == (f"{book.name}.requested",) for book in playbooks())
+    assert all(book.events == (f"{book.variant_of or book.name}.requested",) for book in playbooks())
+    assert [book.name for book in playbooks() if book.variant_of] == ["retail.cancel-checked", "retail.return-checked"]
 
 
 @pytest.mark.timeout(60)
@@ -171,5 +173,26 @@ def test_a_playbook_recalls_what_is_known_of_the_customer_and_what_people_correc
         questions = [recall.question("retail", seen) for recall in book.recall]
         assert questions == [
             Question(scope=Scope(domain="retail"), subject="customer/omar_anderson_3203", limit=5),
-            Question(scope=Scope(domain="retail"), subject=f"playbook/{book.name}", limit=5),
+            Question(scope=Scope(domain="retail"), subject=f"playbook/{book.variant_of or book.name}", limit=5),
         ]
+
+
+@pytest.mark.timeout(60)
+async def test_the_checked_variants_refuse_what_policy_would_deny_and_plan_the_rest_to_the_byte(
+    retail_data: Path, systems: Mapping[str, Any]
+) -> None:
+    variants = {book.events[0]: book for book in playbooks() if book.variant_of}
+    spared = 0
+    for event, expected in _cases(retail_data, "completed", "refused"):
+        if (variant := variants.get(event["type"])) is None:
+            continue
+        context = accept(event)
+        plan = await plan_for(context, systems)
+        inputs = Inputs(context, plan.readings)
+        again = make_plan(variant, inputs, plan.header)
+        if expected["outcome"] == "completed":
+            assert (again.digest, again.refusal) == (plan.digest, ""), event
+        else:
+            assert again.refusal == expected["reason"], event
+            spared += bool(plan.steps)
+    assert spared >= 50

@@ -1,0 +1,1 @@
+"""Measuring retrieval on labelled questions: your own, and LoCoMo's."""

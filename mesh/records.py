@@ -249,10 +249,7 @@ class Phase(StrEnum):
 
 
 class Decision(Record, frozen=True, kw_only=True, tag="decision"):
-    """One decision on a whole plan. ``signed`` is a DSSE envelope over a ``Permit``; the rest explains it.
-
-    ``void`` are the facts that the plan cites and that do not stand any more: it was not weighed.
-    """
+    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that have fallen."""
 
     phase: Phase
     verdict: Verdict

@@ -249,7 +249,7 @@ class Phase(StrEnum):
 
 
 class Decision(Record, frozen=True, kw_only=True, tag="decision"):
-    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that have fallen."""
+    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that fell."""
 
     phase: Phase
     verdict: Verdict

@@ -147,8 +147,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why.
 
-    A ``revision`` above 0 takes the place of the plan before it, which is void from then on: it is a person's
-    correction, or one made ``anew`` by the planner because facts that the plan before cites had changed.
+    A ``revision`` above 0 takes the place of the plan before, which is void: a person's correction, or made ``anew``.
     """
 
     playbook: str
@@ -250,10 +249,7 @@ class Phase(StrEnum):
 
 
 class Decision(Record, frozen=True, kw_only=True, tag="decision"):
-    """One decision on a whole plan. ``signed`` is a DSSE envelope over a ``Permit``; the rest explains it.
-
-    ``void`` are the facts that the plan cites and that do not stand any more: it was not weighed.
-    """
+    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that fell."""
 
     phase: Phase
     verdict: Verdict
@@ -483,9 +479,8 @@ def decode(data: bytes) -> AnyRecord:
 
 def revised(token: str, revision: int, kind: str = "r") -> str:
     """The token of a record on a later plan: ``r1``, ``r1~execute``; of the planner's first plan the token itself."""
-    if revision == 0:
-        return token
-    return f"{kind}{revision}" if token == WHOLE_TASK else f"{kind}{revision}~{token}"
+    later = f"{kind}{revision}"
+    return token if not revision else later if token == WHOLE_TASK else f"{later}~{token}"
 
 
 def text(part: Json) -> str:

@@ -24,6 +24,8 @@ from mesh.facts import (
     HistoryRequest,
     Judged,
     MemoryStatus,
+    ProbeReport,
+    ProbeRequest,
     Question,
     RecallAnswer,
     RecallRequest,
@@ -277,6 +279,19 @@ def forget(subject: str, scope: Scope, reason: str, key: Path, config: Path | No
 def status(config: Path | None, as_json: bool) -> None:
     """Show how many facts there are, what is contested, and how the index is."""
     _status(run_async(Asker(config).ask("status", StatusRequest(), MemoryStatus)), as_json)
+
+
+@memory.command()
+@config_option
+@json_option
+def probe(config: Path | None, as_json: bool) -> None:
+    """Ask questions with known answers now, and show how many were found, in which order, and how fast."""
+    found = run_async(Asker(config).ask("probe", ProbeRequest(), ProbeReport, timeout_s=30))
+    text = (
+        f"{found.probes} probes: recall@10 {found.recall_10:.3f}, nDCG@10 {found.ndcg_10:.3f}, "
+        f"{found.stale_hits} stale hits, p99 {found.p99_ms:.1f} ms"
+    )
+    _tell(found, as_json, lambda: click.echo(text))
 
 
 @memory.command()

@@ -13,6 +13,7 @@ from memory_service import checks, rights
 from memory_service.admitting import Admitted, SlotState, admit
 from memory_service.erasing import Eraser
 from memory_service.histories import Histories
+from memory_service.probing import Prober
 from memory_service.retrieval.budget import within_budget
 from memory_service.rights import Voice
 from memory_service.session_service import SessionMemory, is_of_session, refuse_session
@@ -36,6 +37,8 @@ from mesh.facts import (
     Judged,
     Level,
     MemoryStatus,
+    ProbeReport,
+    ProbeRequest,
     Question,
     RecallAnswer,
     RecalledFact,
@@ -78,6 +81,7 @@ class Memory:
         histories: Histories,
         eraser: Eraser,
         sessions: SessionMemory,
+        prober: Prober,
         *,
         write_limit_s: float = WRITE_LIMIT_S,
     ) -> None:
@@ -87,6 +91,7 @@ class Memory:
         self._histories = histories
         self._eraser = eraser
         self._sessions = sessions
+        self._prober = prober
         self._write_limit_s = write_limit_s
 
     def verbs(self) -> Mapping[str, tuple[type, Verb]]:
@@ -104,6 +109,7 @@ class Memory:
             "forget": (SignedRequest, self.forget),
             "reindex": (ReindexRequest, self.reindex),
             "status": (StatusRequest, self.status),
+            "probe": (ProbeRequest, self.probe),
         }
 
     async def remember(self, request: RememberRequest) -> RememberAnswer:
@@ -278,6 +284,10 @@ class Memory:
     async def status(self, request: StatusRequest) -> MemoryStatus:
         """How this copy is."""
         return self._view.status()
+
+    async def probe(self, request: ProbeRequest) -> ProbeReport:
+        """Ask questions with known answers, now."""
+        return await self._prober.probe()
 
     async def _recall(self, question: Question) -> list[RecalledFact]:
         if question.scope.level is Level.ORGANISATION:

@@ -3,6 +3,7 @@
 The rule: rows are made from events alone, so the same events give the same rows.
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 
 _decode = msgspec.json.Decoder(Fact).decode
+_decode_slot = msgspec.json.Decoder(Slot).decode
 _encode = msgspec.json.Encoder().encode
 _decode_sources = msgspec.json.Decoder(frozenset[str]).decode
 
@@ -122,6 +124,17 @@ class FactTable:
                 continue
             held = _marked(held, kind, Mark(moment(at), mark_seq, by, reason), authority, sources)
         return held
+
+    def some_slots(self, count: int) -> list[Slot]:
+        """Slots of which a fact is found among what stands, from a random place on."""
+        start = secrets.token_hex(2)
+        sql = (
+            "SELECT data FROM slot WHERE id >= ? AND id IN (SELECT slot FROM fact WHERE found = 2) ORDER BY id LIMIT ?"
+        )
+        found = self.database.execute(sql, (start, count)).fetchall()
+        if len(found) < count:
+            found += self.database.execute(sql, ("", count - len(found))).fetchall()
+        return list(dict.fromkeys(_decode_slot(row[0]) for row in found))
 
     def is_revoked(self, source: str) -> Mark | None:
         """The act that revoked a source, if any."""

@@ -16,6 +16,7 @@ from mesh.facts import Changed
 log = structlog.get_logger(__name__)
 
 _QUEUE_MAX = 65_536
+_AGAIN_S = 0.5
 
 
 class Teller:
@@ -37,7 +38,13 @@ class Teller:
         """Publish until cancelled."""
         while True:
             subject, seq = await self._waiting.get()
-            try:
-                await self._bus.publish(subject, msgspec.json.encode(Changed(seq=seq)))
-            except BusUnavailableError as error:
-                log.warning("change_not_told", subject=subject, seq=seq, error=str(error))
+            while not await self._publish(subject, seq):
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _publish(self, subject: str, seq: int) -> bool:
+        try:
+            await self._bus.publish(subject, msgspec.json.encode(Changed(seq=seq)))
+        except BusUnavailableError as error:
+            log.warning("change_not_told_yet", subject=subject, seq=seq, error=str(error))
+            return False
+        return True

@@ -89,6 +89,10 @@ class FactView:
         """What is made of these facts now; unknown ones are left out."""
         return [judged for fact_id in ids if (judged := self.judged(fact_id)) is not None]
 
+    def stale(self, ids: Iterable[str]) -> int:
+        """How many of these facts do not stand now."""
+        return sum(judged is None or judged.status is not FactStatus.CURRENT for judged in map(self.judged, ids))
+
     def judged(self, fact_id: str) -> Judged | None:
         """What is made of one fact now."""
         if (slot_id := self.table.slot_of(fact_id)) is None:

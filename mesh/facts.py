@@ -453,6 +453,24 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     documents: int
 
 
+class ProbeRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask the probes now; the answer is a ``ProbeReport``."""
+
+
+class ProbeReport(Struct, frozen=True, kw_only=True):
+    """How well questions with known answers were answered: the share found in the first ten, and their order.
+
+    ``stale_hits`` are facts that were answered and did not stand any more.
+    """
+
+    at: Moment
+    probes: int
+    recall_10: float
+    ndcg_10: float
+    stale_hits: int
+    p99_ms: float
+
+
 class Changed(Struct, frozen=True, kw_only=True):
     """``memory.changed.<scope>.<subject>.<predicate>``: what stands there may differ from before ``seq``.
 

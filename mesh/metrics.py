@@ -91,6 +91,18 @@ DECISIONS_WAITING_FOR_MEMORY = Counter(
     "Times that a decision on a plan with citations was put off since memory did not answer.",
 )
 
+PROBE_RECALL = Gauge("workmesh_memory_probe_recall_at_10", "Share of known answers in memory's first ten, last round.")
+PROBE_NDCG = Gauge("workmesh_memory_probe_ndcg_at_10", "nDCG@10 of memory's answers to the probes, last round.")
+PROBE_STALE = Counter("workmesh_memory_probe_stale_hits", "Facts answered to probes that did not stand any more.")
+PROBE_SECONDS = Histogram(
+    "workmesh_memory_probe_seconds",
+    "Time of one recall of a probe.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 1),
+)
+MEMORY_FACTS = Gauge("workmesh_memory_facts", "Facts that this copy of memory holds, whatever became of them.")
+MEMORY_CONTESTED = Gauge("workmesh_memory_contested", "Slots whose claims contradict each other: a person resolves.")
+MEMORY_WITHOUT_VECTORS = Gauge("workmesh_memory_without_vectors", "Documents found by their words only, as yet.")
+
 AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])

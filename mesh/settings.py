@@ -132,6 +132,8 @@ class MemorySettings(_Section, frozen=True):
     qdrant_timeout_s: Seconds = 5.0
     lexical_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # chosen on LoCoMo: docs/retrieval.md
     vector_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    probe_s: Annotated[float, msgspec.Meta(ge=0)] = 300.0  # 0 never
+    probes: str = ""  # a file of JSON lines; "" probes a sample of the facts alone
 
 
 class MetricsSettings(_Section, frozen=True):

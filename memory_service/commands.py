@@ -57,7 +57,7 @@ _scope = click.option(
     default="organisation/-/-",
     show_default=True,
     callback=lambda ctx, param, text: _read_scope(text),
-    help="organisation/DOMAIN/TENANT or session/DOMAIN/TENANT/SESSION, - for none.",
+    help="A DOMAIN, organisation/DOMAIN/TENANT or session/DOMAIN/TENANT/SESSION, - for none.",
 )
 
 
@@ -362,6 +362,6 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], noth
 
 def _read_scope(text: str) -> Scope:
     try:
-        return parse_scope(text)
+        return parse_scope(text) if "/" in text else Scope(domain=text)
     except WorkmeshError as error:
         raise click.BadParameter(str(error)) from error

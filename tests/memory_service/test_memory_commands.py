@@ -85,7 +85,7 @@ async def test_a_steward_resolves_revokes_and_forgets_with_a_key(site: Site) -> 
 async def test_a_refused_request_is_one_line_on_stderr_and_exit_1(site: Site) -> None:
     async with site.memory():
         ended = await workmesh(site, "history", "tool/a", "unknown")
-        wrong = await workmesh(site, "facts", "--scope", "retail")
+        wrong = await workmesh(site, "facts", "--scope", "retail/acme")
         untyped = await workmesh(site, "remember", "a", "b", "seven", "--type", "integer")
     assert (ended.code, ended.out) == (1, "")
     assert "nothing is known of 'unknown' of 'tool/a' in organisation/-/-" in ended.err

@@ -168,7 +168,7 @@ def _summed(rows: _Numbers, scores: _Numbers) -> tuple[_Numbers, _Numbers]:
     low, high = int(rows.min()), int(rows.max())
     if high - low < _DENSE:
         sums = np.bincount(rows - low, scores)
-        found = sums.nonzero()[0]
+        found = np.flatnonzero(sums > 0)
         return found + low, sums[found]
     each, places = np.unique(rows, return_inverse=True)
     return each, np.bincount(places, scores)

@@ -317,3 +317,13 @@ class Failing(EdgeIndex):
     def _check(self) -> None:
         if self.fails:
             raise VectorIndexError("away")
+
+
+def test_the_vectors_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    (tmp_path / "vectors").mkdir(mode=0o755)
+    index = EdgeIndex(tmp_path / "vectors")
+    index.begin("m", 4)
+    index.finish()
+    index.close()
+    folders = [tmp_path / "vectors", *(path for path in (tmp_path / "vectors").iterdir() if path.is_dir())]
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o700, 0o700]

@@ -13,20 +13,18 @@ import msgspec
 
 from mesh import service
 from mesh.clock import now
-from mesh.facts import (
+from mesh.facts import Judged, ValueType, Word
+from mesh.identity import Identity
+from mesh.memory import (
     FactsPage,
     FactsRequest,
     Grounds,
-    Judged,
     MemoryStatus,
     ReindexRequest,
     SignedRequest,
     StatusRequest,
-    ValueType,
     WhyRequest,
-    Word,
 )
-from mesh.identity import Identity
 from mesh.operator import operator_bus
 from mesh.records import Json
 from mesh.signing import MEMORY_TYPE, sign

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from mesh.errors import TerminalError
-from mesh.facts import NAME_BYTES, Claim, Level, Question, Scope, ValueType
+from mesh.facts import NAME_BYTES, Claim, Level, Scope, ValueType
+from mesh.memory import Question
 
 TEXT_BYTES = 8 * 1024
 VALUE_BYTES = 32 * 1024

@@ -12,17 +12,14 @@ from memory_service.asking import Asker, read_value, said_by, utc
 from memory_service.evaluation.command import evaluate
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
-from mesh.facts import (
-    Cardinality,
+from mesh.facts import Cardinality, Claim, FactStatus, Judged, Scope, Slot, Source, SourceKind, ValueType, parse_scope
+from mesh.memory import (
     ChangeAnswer,
-    Claim,
     FactsRequest,
-    FactStatus,
     ForgetRequest,
     Grounds,
     HistoryLine,
     HistoryRequest,
-    Judged,
     MemoryStatus,
     ProbeReport,
     ProbeRequest,
@@ -34,14 +31,8 @@ from mesh.facts import (
     ResolveRequest,
     RetractRequest,
     RevokeRequest,
-    Scope,
-    Slot,
-    Source,
-    SourceKind,
     StatusRequest,
-    ValueType,
     WhyRequest,
-    parse_scope,
 )
 
 _KEY = click.Path(path_type=Path, dir_okay=False, exists=True)

@@ -14,7 +14,8 @@ from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, TerminalError
-from mesh.facts import ChangeAnswer, Erased, ForgetRequest, subject_token
+from mesh.facts import Erased, subject_token
+from mesh.memory import ChangeAnswer, ForgetRequest
 from mesh.records import Json
 
 log = structlog.get_logger(__name__)

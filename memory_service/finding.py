@@ -5,7 +5,8 @@ The rule: what stands and what is past are kept apart, so that neither crowds ou
 
 from memory_service.retrieval.documents import Document, Hit, Where
 from memory_service.retrieval.retriever import Retriever
-from mesh.facts import Fact, Question, Scope
+from mesh.facts import Fact, Scope
+from mesh.memory import Question
 
 _PAST = "#past"
 

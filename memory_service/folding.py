@@ -13,17 +13,7 @@ import msgspec
 
 from memory_service.rules import Held, judge, judge_at_its_time
 from memory_service.table import FactTable, micros
-from mesh.facts import (
-    AnyFactEvent,
-    Asserted,
-    Erased,
-    Fact,
-    FactStatus,
-    Resolved,
-    Retracted,
-    Revoked,
-    Word,
-)
+from mesh.facts import AnyFactEvent, Asserted, Erased, Fact, FactStatus, Resolved, Retracted, Revoked, Word
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 

@@ -8,7 +8,8 @@ from memory_service.view import FactView
 from mesh import subjects
 from mesh.bus import Bus
 from mesh.errors import TerminalError
-from mesh.facts import AnyFactEvent, Asserted, HistoryLine, Resolved, Retracted, Slot
+from mesh.facts import AnyFactEvent, Asserted, Resolved, Retracted, Slot
+from mesh.memory import HistoryLine
 
 _PAGE = 256
 

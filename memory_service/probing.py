@@ -18,7 +18,8 @@ from memory_service.view import FactView
 from mesh import metrics
 from mesh.clock import now
 from mesh.errors import SettingsError, TerminalError
-from mesh.facts import ProbeReport, Question, Scope, parse_scope
+from mesh.facts import Scope, parse_scope
+from mesh.memory import ProbeReport, Question
 
 log = structlog.get_logger(__name__)
 

@@ -24,36 +24,28 @@ from memory_service.voices import Voices
 from mesh import faultpoints, subjects
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, TerminalError
-from mesh.facts import (
-    Asserted,
+from mesh.facts import Asserted, Claim, Judged, Level, RecalledFact, Resolved, Retracted, Revoked, Slot
+from mesh.memory import (
     ChangeAnswer,
-    Claim,
     FactsPage,
     FactsRequest,
     ForgetRequest,
     Grounds,
     HistoryLine,
     HistoryRequest,
-    Judged,
-    Level,
     MemoryStatus,
     ProbeReport,
     ProbeRequest,
     Question,
     RecallAnswer,
-    RecalledFact,
     RecallRequest,
     ReindexRequest,
     RememberAnswer,
     RememberRequest,
-    Resolved,
     ResolveRequest,
-    Retracted,
     RetractRequest,
-    Revoked,
     RevokeRequest,
     SignedRequest,
-    Slot,
     StandingRequest,
     StatusRequest,
     WhyRequest,

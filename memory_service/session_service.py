@@ -13,20 +13,8 @@ from memory_service.rights import Voice
 from memory_service.sessions import Kept, Sessions, with_facts, without
 from mesh.clock import now
 from mesh.errors import TerminalError
-from mesh.facts import (
-    ChangeAnswer,
-    Claim,
-    Fact,
-    FactsPage,
-    FactsRequest,
-    ForgetRequest,
-    Judged,
-    Level,
-    Question,
-    RecalledFact,
-    RememberAnswer,
-    Scope,
-)
+from mesh.facts import Claim, Fact, Judged, Level, RecalledFact, Scope
+from mesh.memory import ChangeAnswer, FactsPage, FactsRequest, ForgetRequest, Question, RememberAnswer
 
 
 class SessionMemory:

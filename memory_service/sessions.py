@@ -21,7 +21,8 @@ from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, RetryableError, TerminalError
-from mesh.facts import Fact, Judged, Question, Scope, Slot, subject_token
+from mesh.facts import Fact, Judged, Scope, Slot, subject_token
+from mesh.memory import Question
 from mesh.permissions import kv_stream
 
 STREAM = kv_stream(subjects.SESSION_BUCKET)

@@ -11,7 +11,7 @@ import structlog
 
 from mesh.bus import Bus
 from mesh.errors import BusUnavailableError
-from mesh.facts import Changed
+from mesh.memory import Changed
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Teller:
         """Publish until cancelled."""
         while True:
             subject, seq = await self._waiting.get()
-            while not await self._publish(subject, seq):
+            while not await self._publish(subject, seq):  # noqa: ASYNC110 - nothing tells that the bus is back
                 await asyncio.sleep(_AGAIN_S)
 
     async def _publish(self, subject: str, seq: int) -> bool:

@@ -27,19 +27,8 @@ from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.clock import now
-from mesh.facts import (
-    AnyFactEvent,
-    Erased,
-    FactsPage,
-    FactsRequest,
-    FactStatus,
-    Grounds,
-    Judged,
-    MemoryStatus,
-    Question,
-    RecalledFact,
-    Slot,
-)
+from mesh.facts import AnyFactEvent, Erased, FactStatus, Judged, RecalledFact, Slot
+from mesh.memory import FactsPage, FactsRequest, Grounds, MemoryStatus, Question
 from mesh.projection import Projection
 
 log = structlog.get_logger(__name__)

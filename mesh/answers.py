@@ -10,7 +10,8 @@ from datetime import datetime
 
 import msgspec
 
-from mesh.facts import Question, RecalledFact, Slot, subject_token
+from mesh.facts import RecalledFact, Slot, subject_token
+from mesh.memory import Question
 
 ANY = "-"
 """Stands for every subject or predicate where a change is not of one slot."""

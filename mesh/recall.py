@@ -20,8 +20,9 @@ from mesh.breaker import Breaker
 from mesh.bus import Bus
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, NotSentError
-from mesh.facts import Changed, Question, RecallAnswer, RecalledFact, RecallRequest
+from mesh.facts import RecalledFact
 from mesh.lifetime import background
+from mesh.memory import Changed, Question, RecallAnswer, RecallRequest
 from mesh.settings import RecallSettings
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,8 @@ from mesh import metrics, service
 from mesh.bus import Bus
 from mesh.clock import unix
 from mesh.errors import BusUnavailableError
-from mesh.facts import FactStatus, Judged, StandingRequest
+from mesh.facts import FactStatus, Judged
+from mesh.memory import StandingRequest
 from mesh.records import Citation, Plan
 from mesh.runtime import NotYetError
 

@@ -4,20 +4,8 @@ import msgspec
 
 from mesh import service
 from mesh.bus import Bus
-from mesh.facts import (
-    Cardinality,
-    ChangeAnswer,
-    Claim,
-    FactsPage,
-    FactsRequest,
-    Judged,
-    RememberAnswer,
-    RememberRequest,
-    RetractRequest,
-    Scope,
-    Source,
-    SourceKind,
-)
+from mesh.facts import Cardinality, Claim, Judged, Scope, Source, SourceKind
+from mesh.memory import ChangeAnswer, FactsPage, FactsRequest, RememberAnswer, RememberRequest, RetractRequest
 from mesh.records import Causation
 
 MEMORY_S = 2.0  # under what a person waits for an answer, so that the reason reaches them

@@ -14,7 +14,8 @@ import yaml
 from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
-from mesh.facts import Level, Question, Scope
+from mesh.facts import Level, Scope
+from mesh.memory import Question
 from mesh.parameters import Name as ParameterName
 from mesh.parameters import Parameter
 from mesh.tools import Tool

@@ -10,7 +10,7 @@ from agents.planner.learned import InForce, pick
 from agents.planner.planning import NOT_APPLICABLE, Inputs, make_plan, put_parameters, recalled_of
 from agents.planner.playbook import Playbook, load_playbooks
 from mesh.canonical import canonical_json
-from mesh.facts import Question
+from mesh.memory import Question
 from mesh.pack import load_packs
 from mesh.plans import plans_of
 from mesh.records import Context, Plan

@@ -20,7 +20,8 @@ from mesh import quarantine, records, service, subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
 from mesh.errors import BusUnavailableError, WorkmeshError
-from mesh.facts import AnyFactEvent, Asserted, Claim, RememberAnswer, RememberRequest, Source
+from mesh.facts import AnyFactEvent, Asserted, Claim, Source
+from mesh.memory import RememberAnswer, RememberRequest
 from mesh.records import Decision, Outcome, Phase
 from mesh.records import Verdict as Says
 

@@ -20,6 +20,7 @@ PAGES = (
             "policies",
             "governance",
             "learning",
+            "memory",
             "operating",
             "audit",
             "settings",

@@ -17,26 +17,21 @@ from mesh import service, streams, subjects
 from mesh.bus import Bus, connect
 from mesh.clock import now
 from mesh.embedded import EmbeddedNats
-from mesh.facts import (
-    SOURCE_ROLE,
-    STEWARD_ROLE,
+from mesh.facts import SOURCE_ROLE, STEWARD_ROLE, Claim, RecalledFact, Slot, Word
+from mesh.identity import Identity
+from mesh.journal import committing
+from mesh.memory import (
     ChangeAnswer,
-    Claim,
     HistoryLine,
     HistoryRequest,
     Question,
     RecallAnswer,
-    RecalledFact,
     RecallRequest,
     RememberAnswer,
     RememberRequest,
     RetractRequest,
     SignedRequest,
-    Slot,
-    Word,
 )
-from mesh.identity import Identity
-from mesh.journal import committing
 from mesh.permissions import ROLES, BusUser
 from mesh.records import Json
 from mesh.service import serving

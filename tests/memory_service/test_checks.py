@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from memory_service import checks, rights
 from memory_service.rights import Voice
 from mesh.errors import TerminalError
-from mesh.facts import SOURCE_ROLE, STEWARD_ROLE, Level, Question, Scope, ValueType, parse_scope
+from mesh.facts import SOURCE_ROLE, STEWARD_ROLE, Level, Scope, ValueType, parse_scope
+from mesh.memory import Question
 from tests.memory_service.claims import claim
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/-", min_codepoint=33), max_size=20)

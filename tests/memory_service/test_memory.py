@@ -11,22 +11,18 @@ import pytest
 from memory_service.view import FactView
 from mesh import service, subjects
 from mesh.bus import Bus
-from mesh.facts import (
+from mesh.facts import FactStatus, Judged, Level, Scope, subject_token
+from mesh.memory import (
     ChangeAnswer,
     Changed,
     FactsPage,
     FactsRequest,
-    FactStatus,
     ForgetRequest,
     Grounds,
-    Judged,
-    Level,
     ResolveRequest,
     RevokeRequest,
-    Scope,
     StandingRequest,
     WhyRequest,
-    subject_token,
 )
 from mesh.records import Causation
 from mesh.service import ServiceError
@@ -163,7 +159,7 @@ async def test_a_choice_counts_for_what_the_person_saw(site: Site, operator: Bus
 
 
 async def test_a_word_counts_once_and_for_what_it_says(site: Site, operator: Bus) -> None:
-    from mesh.facts import RememberRequest, RetractRequest, SignedRequest
+    from mesh.memory import RememberRequest, RetractRequest, SignedRequest
     from tests.memory_service.running_memory import word
 
     async with site.memory():

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from mesh.facts import HistoryLine, Judged, RecalledFact, RememberAnswer
+from mesh.facts import Judged, RecalledFact
+from mesh.memory import HistoryLine, RememberAnswer
 from tests.memory_service.running_memory import Site
 
 pytestmark = pytest.mark.timeout(60)  # each call starts a Python of its own

@@ -7,18 +7,8 @@ import pytest
 
 from mesh import service, subjects
 from mesh.bus import Bus
-from mesh.facts import (
-    Claim,
-    FactsPage,
-    FactsRequest,
-    FactStatus,
-    ForgetRequest,
-    Judged,
-    Level,
-    ResolveRequest,
-    Scope,
-    StandingRequest,
-)
+from mesh.facts import Claim, FactStatus, Judged, Level, Scope
+from mesh.memory import FactsPage, FactsRequest, ForgetRequest, ResolveRequest, StandingRequest
 from mesh.service import ServiceError
 from tests.memory_service.claims import claim, day, many
 from tests.memory_service.running_memory import Site, act, history, recall, remember, retract

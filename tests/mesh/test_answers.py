@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.answers import ANY, Answers, tokens_of
-from mesh.facts import Level, Question, RecalledFact, Scope, Slot, subject_token
+from mesh.facts import Level, RecalledFact, Scope, Slot, subject_token
+from mesh.memory import Question
 from mesh.subjects import memory_changed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

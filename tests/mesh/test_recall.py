@@ -13,7 +13,8 @@ import pytest
 from mesh import metrics, service
 from mesh.bus import Bus
 from mesh.clock import now
-from mesh.facts import Changed, Question, RecallAnswer, RecalledFact, RecallRequest, Scope, Slot
+from mesh.facts import RecalledFact, Scope, Slot
+from mesh.memory import Changed, Question, RecallAnswer, RecallRequest
 from mesh.recall import Recall, recalling
 from mesh.service import serving
 from mesh.settings import RecallSettings

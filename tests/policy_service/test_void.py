@@ -12,17 +12,9 @@ from agents.planner.replay import replay as replay_plan
 from mesh import service, subjects
 from mesh.approvals import Shown
 from mesh.errors import TerminalError
-from mesh.facts import (
-    ChangeAnswer,
-    Claim,
-    RememberAnswer,
-    RememberRequest,
-    RetractRequest,
-    Scope,
-    Source,
-    ValueType,
-)
+from mesh.facts import Claim, Scope, Source, ValueType
 from mesh.journal import Journal, Write, committing
+from mesh.memory import ChangeAnswer, RememberAnswer, RememberRequest, RetractRequest
 from mesh.plans import plan_digest
 from mesh.records import Change, Decision, OutcomeStatus, Phase, Plan, Verdict, Word
 from mesh.replay import Recorded

@@ -16,7 +16,7 @@ from mesh.clock import now
 from mesh.control import Controls
 from mesh.corrections import CorrectAnswer, CorrectRequest
 from mesh.errors import TerminalError
-from mesh.facts import Question, RecallAnswer, RecallRequest, Scope
+from mesh.facts import Scope
 from mesh.identity import Identity
 from mesh.learned import (
     LEARNED,
@@ -33,6 +33,7 @@ from mesh.learned import (
     Verdict,
     learned_subject,
 )
+from mesh.memory import Question, RecallAnswer, RecallRequest
 from mesh.records import NULL, Json, OutcomeStatus, Plan
 from mesh.service import ServiceError
 from mesh.signing import CONTROL_TYPE, LEARNED_TYPE, sign

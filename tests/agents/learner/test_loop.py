@@ -14,7 +14,7 @@ from mesh.approvals import Nothing
 from mesh.autonomy import Stage, StageLine, StageRequest, StageWord
 from mesh.clock import now
 from mesh.corrections import CorrectAnswer, CorrectRequest
-from mesh.facts import Question, RecallAnswer, RecallRequest, Scope
+from mesh.facts import Scope
 from mesh.journal import Journal
 from mesh.learned import (
     ChangeKind,
@@ -24,6 +24,7 @@ from mesh.learned import (
     ProposalState,
     Verdict,
 )
+from mesh.memory import Question, RecallAnswer, RecallRequest
 from mesh.records import Outcome, OutcomeStatus, Plan
 from mesh.replay import Recorded
 from mesh.service import ServiceError

@@ -10,7 +10,8 @@ import pytest
 from agents.planner.expressions import Expression, ExpressionError, Variables
 from agents.planner.playbook import choose, compile_playbook, load_playbooks
 from mesh.errors import SettingsError
-from mesh.facts import Level, Question, Scope
+from mesh.facts import Level, Scope
+from mesh.memory import Question
 from tests.ledger_pack.pack import LedgerOptions, pack, tools
 
 TOOLS = {tool.name: tool for tool in tools(LedgerOptions())}

@@ -11,7 +11,8 @@ import pytest
 from agents.planner.expressions import Variables
 from agents.planner.planning import Inputs, make_plan
 from mesh.canonical import effect_key
-from mesh.facts import Question, Scope
+from mesh.facts import Scope
+from mesh.memory import Question
 from mesh.records import Plan, Step, Verdict
 from packs.retail.arguments import ARGUMENTS, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import Shop

@@ -13,6 +13,7 @@ import click
 
 from benchmarks import measure
 from benchmarks.bench_pack.pack import install
+from benchmarks.facts import facts
 from benchmarks.latency import decision_latency
 from benchmarks.recall import retrieval
 from benchmarks.report import summary, tables, write_report
@@ -21,7 +22,7 @@ from mesh.cli import json_option, print_json, run_async, stdout
 from mesh.embedded import find_binary
 from mesh.settings import LogSettings
 
-PARTS = ("rest", "commits", "loop", "backlog", "executors", "decisions", "latency", "shop", "memory")
+PARTS = ("rest", "commits", "loop", "backlog", "executors", "decisions", "latency", "shop", "memory", "facts")
 _QUICK = 20
 
 
@@ -61,6 +62,7 @@ async def _measure(parts: Sequence[str], divisor: int) -> dict[str, Any]:
             "latency": lambda: decision_latency(folder / "latency", 2000 // divisor, _say),
             "shop": lambda: measure.shop(folder / "shop"),
             "memory": lambda: retrieval(folder / "memory", 100_000 // divisor, _say),
+            "facts": lambda: facts(folder / "facts", 100_000 // divisor, _say),
         }
         for part in parts:
             _say(f"measuring: {part}")

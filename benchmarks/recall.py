@@ -99,35 +99,35 @@ class Turned:
         return self._model.tokens(text)
 
 
-async def retrieval(folder: Path, documents: int, say: Say) -> Figures:
+async def retrieval(folder: Path, size: int, say: Say) -> Figures:
     """Writes, vectors and recalls over so many documents in one scope, with the memory that each takes."""
     rng = random.Random(11)
-    rss = {"at the start": _rss_mb()}
+    rss = {"at the start": rss_mb()}
     database = open_database(folder / "documents.db", SCHEMA)
-    made = list(_documents(documents, rng))
+    made = list(documents(size, rng))
     lexical = Retriever(database, None, None)
-    say(f"memory: writing {documents} documents")
-    writes_per_s = round(documents / _timed(lambda: _write(database, lexical, made)))
-    questions = [_question(rng) for _ in range(_RECALLS)]
+    say(f"memory: writing {size} documents")
+    writes_per_s = round(size / _timed(lambda: _write(database, lexical, made)))
+    questions = [question(rng) for _ in range(_RECALLS)]
     words = await _recalls(lexical, questions)
     await lexical.close()
-    rss["with words"] = _rss_mb()
+    rss["with words"] = rss_mb()
     index, model = open_parts(MemorySettings(embedder_threads=2), folder)
     if model is None:
         raise RuntimeError("the bench needs the model")
-    rss["with the model"] = _rss_mb()
-    turned = Turned(model, min(_EMBEDDED, documents))
+    rss["with the model"] = rss_mb()
+    turned = Turned(model, min(_EMBEDDED, size))
     retriever = Retriever(database, index, turned)
     try:
         say("memory: making vectors")
         await retriever.catch_up()
-        rss["with vectors"] = _rss_mb()
+        rss["with vectors"] = rss_mb()
         say("memory: recalling")
         both = await _recalls(retriever, questions)
         embed_ms = [_timed(partial(model.embed, [text])) * 1000 for text in questions[:100]]
         scan = _scan(database, model, questions[:100])
         return {
-            "documents": documents,
+            "documents": size,
             "words_per_text": round(statistics.mean(len(each.text.split()) for each in made), 1),
             "writes_per_s": writes_per_s,
             "words": words,
@@ -145,14 +145,16 @@ async def retrieval(folder: Path, documents: int, say: Say) -> Figures:
         database.close()
 
 
-def _documents(count: int, rng: random.Random) -> Iterator[Document]:
+def documents(count: int, rng: random.Random) -> Iterator[Document]:
+    """So many statements about made-up subjects."""
     for number in range(count):
         kind, predicate, statement = rng.choice(_STATEMENTS)
         subject = f"{kind}/{_name(rng)}-{rng.randrange(1000)}"
         yield Document(f"d{number}", WHERE.scope, subject, predicate, _filled(statement, rng), number)
 
 
-def _question(rng: random.Random) -> str:
+def question(rng: random.Random) -> str:
+    """A question about such statements."""
     return _filled(rng.choice(_QUESTIONS), rng)
 
 
@@ -189,7 +191,7 @@ async def _recalls(retriever: Retriever, questions: Sequence[str]) -> Figures:
         found += len(await retriever.search(question, WHERE, 10))
         taken.append((time.perf_counter() - begun) * 1000)
         await asyncio.sleep(0)
-    return {**_spread(taken), "found": round(found / len(questions), 1)}
+    return {**spread(taken), "found": round(found / len(questions), 1)}
 
 
 def _scan(database: sqlite3.Connection, model: Embedder, questions: Sequence[str]) -> Figures:
@@ -203,10 +205,11 @@ def _scan(database: sqlite3.Connection, model: Embedder, questions: Sequence[str
         best = np.argpartition(scores, -min(10, scores.size))[-10:]
         best[np.argsort(-scores[best])].tolist()
         taken.append((time.perf_counter() - begun) * 1000)
-    return _spread(taken)
+    return spread(taken)
 
 
-def _spread(taken: list[float]) -> Figures:
+def spread(taken: list[float]) -> Figures:
+    """Median and 99th percentile of milliseconds."""
     ranked = sorted(taken)
     return {
         "p50_ms": round(statistics.median(ranked), 1),
@@ -225,6 +228,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-def _rss_mb() -> int:
+def rss_mb() -> int:
+    """What this process holds of real memory."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() // 1_000_000

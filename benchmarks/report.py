@@ -32,6 +32,8 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     if memory := found.get("memory"):
         figures["recall_p50_ms"] = memory["words_and_vectors"]["p50_ms"]
         figures["recall_p99_ms"] = memory["words_and_vectors"]["p99_ms"]
+    if remembered := found.get("facts"):
+        figures["fact_writes_per_s"] = remembered["writes_per_s"]
     if rest := found.get("rest"):
         figures["rss_mb"] = rest["rss_mb"]
     return figures
@@ -64,6 +66,8 @@ def sections(result: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
         yield "The retail sample, with the shop over HTTP", [heads, row]
     if found := parts.get("memory"):
         yield from _memory(found)
+    if found := parts.get("facts"):
+        yield from _facts(found)
     if found := parts.get("rest"):
         sizes = [(name, str(size)) for name, size in found["rss_mb"].items()]
         yield f"At rest, ready in {found['ready_in_s']} s", [("process", "MB"), *sizes]
@@ -94,6 +98,17 @@ def _memory(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     )
     yield title, [("by", "p50 ms", "p99 ms"), *rows]
     yield "Memory of that process", [("", "MB"), *((name, str(size)) for name, size in found["rss_mb"].items())]
+
+
+def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
+    names = {"subject": "by_subject", "words": "by_words"}
+    rows = [(name, *_texts(found[key], "p50_ms", "p99_ms")) for name, key in names.items()]
+    title = (
+        f"Memory over the bus, {found['facts']} facts: remembered at {found['writes_per_s']}/s, "
+        f"{found['writes_per_s_one_a_request']}/s one a request, all on disk; {found['database_mb']} MB in SQLite, "
+        f"{found['rss_mb']} MB of the process"
+    )
+    yield title, [("recall by", "p50 ms", "p99 ms"), *rows]
 
 
 def _latency(found: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:

@@ -15,7 +15,6 @@ VALUE_BYTES = 32 * 1024
 SOURCE_BYTES = 1024
 REASON_BYTES = 2 * 1024
 EVIDENCE_MAX = 64
-CLAIMS_BYTES = 384 * 1024  # one event of one slot stays under the stream's largest message
 
 
 class _Money(msgspec.Struct, forbid_unknown_fields=True):

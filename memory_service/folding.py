@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from memory_service.rules import Held, judge, judge_at_its_time
+from memory_service.rules import judge, judge_at_its_time
 from memory_service.table import FactTable, micros
 from mesh.facts import AnyFactEvent, Asserted, Erased, Fact, FactStatus, Resolved, Retracted, Revoked, Word
 
@@ -136,7 +136,7 @@ class Folding:
         held = self._table.held(slot_id)
         was = dict(database.execute("SELECT id, found FROM fact WHERE slot = ?", (slot_id,)).fetchall())
         contested = 0
-        alone = len(held) == 1 and not _is_acted_on(held[0])
+        alone = len(held) == 1 and not held[0].is_acted_on
         now = {} if alone else judge(held, at)
         for one in held:
             fact = one.fact
@@ -167,10 +167,6 @@ def nonce_of(signed: msgspec.Raw) -> str:
 
 class _Sealed(msgspec.Struct):
     payload: str
-
-
-def _is_acted_on(held: Held) -> bool:
-    return any((held.retracted, held.undermined, held.settled, held.chosen))
 
 
 def _revoked(by: str, reason: str) -> str:

@@ -52,6 +52,11 @@ class Held:
     settled: Mark | None = None
     chosen: Choice | None = None
 
+    @property
+    def is_acted_on(self) -> bool:
+        """Whether any act is on it."""
+        return bool(self.retracted or self.undermined or self.settled or self.chosen)
+
 
 class Judgement(NamedTuple):
     """What is made of one fact, why, and by which others."""
@@ -80,6 +85,8 @@ class _Contender(NamedTuple):
 
 def judge(slot: Sequence[Held], at: datetime) -> dict[str, Judgement]:
     """What is made of each fact of a slot at this moment; facts whose validity does not hold then are left out."""
+    if len(slot) == 1 and not slot[0].is_acted_on:
+        return {slot[0].fact.id: Judgement(FactStatus.CURRENT)} if covers(slot[0].fact, at) else {}
     found: dict[str, Judgement] = {}
     open_: list[Held] = []
     retracted = {(held.fact.source.uri, value_of(held.fact)): held.retracted for held in slot if held.retracted}

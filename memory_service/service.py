@@ -57,6 +57,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 WRITE_LIMIT_S = 5.0  # callers wait 3 s; what comes later must not keep a slot for ever
+ERASE_LIMIT_S = 25.0  # the bytes of many events, and an index made anew; what takes longer goes on behind
 ANSWER_BYTES = 512 * 1024  # half of the payload that a NATS server takes by default
 
 _encode = msgspec.json.Encoder().encode
@@ -266,7 +267,8 @@ class Memory:
         checks.check_scope(said.scope)
         if said.scope.level is Level.SESSION:
             return await self._limited(self._sessions.forget(said), "the subject was")
-        return await self._limited(self._eraser.forget(said, voice.name, request.signed), "the subject was")
+        forgetting = self._eraser.forget(said, voice.name, request.signed)
+        return await self._limited(forgetting, "the subject was", ERASE_LIMIT_S)
 
     async def reindex(self, request: ReindexRequest) -> MemoryStatus:
         """Begin to build the index anew; answers go on meanwhile."""
@@ -310,15 +312,16 @@ class Memory:
     def _changed(self, seq: int, ids: Sequence[str]) -> ChangeAnswer:
         return ChangeAnswer(seq=seq, changed=len(ids), facts=tuple(fitting(self._view.standing(ids[:100]))))
 
-    async def _limited(self, writing: Awaitable[T], what: str) -> T:
+    async def _limited(self, writing: Awaitable[T], what: str, limit_s: float = 0.0) -> T:
+        limit_s = limit_s or self._write_limit_s
         try:
-            async with asyncio.timeout(self._write_limit_s):
+            async with asyncio.timeout(limit_s):
                 await faultpoints.reach("memory.before_commit")
                 found = await writing
                 await faultpoints.reach("memory.before_answer")
         except TimeoutError as error:
             raise BusUnavailableError(
-                f"{what} not confirmed within {self._write_limit_s:g} s: it may be written; asking again is safe"
+                f"{what} not confirmed within {limit_s:g} s: it may be written; asking again is safe"
             ) from error
         return found
 

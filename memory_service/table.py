@@ -23,7 +23,9 @@ CREATE TABLE IF NOT EXISTS fact (
     scope TEXT NOT NULL, subject TEXT NOT NULL, predicate TEXT NOT NULL,
     scope_token TEXT NOT NULL, subject_token TEXT NOT NULL,
     source TEXT NOT NULL, authority INTEGER NOT NULL,
-    recorded INTEGER NOT NULL, valid_from INTEGER NOT NULL, valid_to INTEGER, found INTEGER NOT NULL, data BLOB NOT NULL
+    recorded INTEGER NOT NULL, valid_from INTEGER NOT NULL, valid_to INTEGER,
+    found INTEGER NOT NULL DEFAULT 0, marked INTEGER NOT NULL DEFAULT 0,
+    data BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fact_by_slot ON fact (slot, authority DESC, valid_from DESC, version DESC);
 CREATE INDEX IF NOT EXISTS fact_by_source ON fact (source);
@@ -97,24 +99,26 @@ class FactTable:
         if known is not None:
             where, values = f"{where} AND recorded <= ?", [*values, known]
         rows = self.database.execute(
-            f"SELECT id, seq, data FROM fact WHERE {where} "
+            f"SELECT marked, seq, data FROM fact WHERE {where} "
             f"ORDER BY authority DESC, valid_from DESC, version DESC LIMIT {LOAD_MAX}",
             values,
         ).fetchall()
-        found = [self._with_marks(_decode(data), seq, known) for _, seq, data in rows]
+        found = [self._with_marks(_decode(data), seq, marked, known) for marked, seq, data in rows]
         return sorted(found, key=lambda one: one.fact.version)
 
     def fact(self, fact_id: str) -> Held | None:
         """One fact by its id."""
-        row = self.database.execute("SELECT seq, data FROM fact WHERE id = ?", (fact_id,)).fetchone()
-        return self._with_marks(_decode(row[1]), row[0], None) if row else None
+        row = self.database.execute("SELECT marked, seq, data FROM fact WHERE id = ?", (fact_id,)).fetchone()
+        return self._with_marks(_decode(row[2]), row[1], row[0], None) if row else None
 
     def slot_of(self, fact_id: str) -> str | None:
         """The slot's id of a fact."""
         row = self.database.execute("SELECT slot FROM fact WHERE id = ?", (fact_id,)).fetchone()
         return row[0] if row else None
 
-    def _with_marks(self, fact: Fact, seq: int, known: int | None) -> Held:
+    def _with_marks(self, fact: Fact, seq: int, marked: int, known: int | None) -> Held:
+        if not marked:
+            return Held(fact, seq)
         rows = self.database.execute(
             "SELECT kind, seq, at, by, reason, authority, sources FROM mark WHERE fact = ? ORDER BY seq", (fact.id,)
         ).fetchall()
@@ -164,7 +168,7 @@ class FactTable:
         valid_to = None if fact.valid_to is None else micros(fact.valid_to)
         times = (micros(fact.recorded_at), micros(fact.valid_from), valid_to)
         self.database.execute(
-            "INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
             (fact.id, slot.id, fact.version, seq, *names, *source, *times, _encode(fact)),
         )
         if fact.derived_from:
@@ -192,6 +196,7 @@ class FactTable:
             "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (fact_id, kind, seq, micros(event.at), by or event.by, reason, authority, choice or "[]"),
         )
+        self.database.execute("UPDATE fact SET marked = 1 WHERE id = ?", (fact_id,))
 
     def of_source(self, source: str) -> list[str]:
         """The ids of all facts from a source."""

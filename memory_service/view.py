@@ -199,7 +199,7 @@ class FactView:
             "AND (subject, predicate) >= (?, ?) ORDER BY subject, predicate",
             (request.scope.text, low, high, request.after[0], request.after[1]),
         )
-        return (slot_id for (slot_id,) in rows.fetchall())
+        return (slot_id for (slot_id,) in rows)
 
     def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
         try:

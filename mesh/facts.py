@@ -5,11 +5,12 @@ The rule: every fact says where it came from, and a status is a judgement at a t
 
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
 
-from mesh.canonical import token
+from mesh import canonical
 from mesh.errors import SignatureError, TerminalError
 from mesh.records import NULL, Causation, Json, Struct
 
@@ -26,6 +27,9 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 NAME_BYTES = 256  # a subject, a predicate, a part of a scope; bus subjects carry only digests of them
 _NONE = "-"
+
+# The tokens of one fact are asked for some twenty times on its way in.
+token = lru_cache(16_384)(canonical.token)
 
 
 class Level(StrEnum):
@@ -46,8 +50,7 @@ class Scope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def text(self) -> str:
         """``organisation/<domain>/<tenant>`` or ``session/<domain>/<tenant>/<session>``, with ``-`` for none."""
-        parts = [self.level, self.domain, self.tenant, *([self.session] if self.level is Level.SESSION else [])]
-        return "/".join(part or _NONE for part in parts)
+        return _scope_text(self.level, self.domain, self.tenant, self.session)
 
     @property
     def token(self) -> str:
@@ -275,6 +278,12 @@ class RecalledFact(Struct, frozen=True, kw_only=True):
     valid_from: Moment | None = None
     valid_to: Moment | None = None
     score: float = 0.0
+
+
+@lru_cache(1024)
+def _scope_text(level: Level, domain: str, tenant: str, session: str) -> str:
+    parts = [level, domain, tenant, *([session] if level is Level.SESSION else [])]
+    return "/".join(part or _NONE for part in parts)
 
 
 def subject_token(scope: Scope, subject: str) -> str:

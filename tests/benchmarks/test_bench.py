@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import floor, measure, report
 from benchmarks.bench_pack.pack import FOLDER, POLICIES
+from benchmarks.facts import facts
 from benchmarks.latency import decision_latency
 from benchmarks.load import loading, measured, nothing
 from benchmarks.recall import retrieval
@@ -52,6 +53,15 @@ FOUND: dict[str, Any] = {
         "database_mb": 30,
         "vectors_mb": 80,
     },
+    "facts": {
+        "facts": 100,
+        "writes_per_s": 2500,
+        "writes_per_s_one_a_request": 800,
+        "by_subject": SPEED,
+        "by_words": SPEED,
+        "rss_mb": 90,
+        "database_mb": 10,
+    },
 }
 RESULT = {"machine": {"machine": "2 cores"}, "parts": FOUND}
 
@@ -60,6 +70,12 @@ RESULT = {"machine": {"machine": "2 cores"}, "parts": FOUND}
 def bench_pack(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bench pack, for the length of a test."""
     monkeypatch.syspath_prepend(str(FOLDER / "installed"))
+
+
+async def test_facts_are_remembered_and_recalled_over_the_bus(tmp_path: Path) -> None:
+    found = await facts(tmp_path, 200, print)
+    assert found["facts"] == 250 and found["by_subject"]["found"] >= 1 and found["by_words"]["found"] > 1
+    assert found["writes_per_s"] > 0 and found["writes_per_s_one_a_request"] > 0
 
 
 @pytest.mark.timeout(60)
@@ -135,6 +151,7 @@ def test_the_summary_takes_the_best_load_and_the_ratio_measured_there() -> None:
         "decision_p50_ms": SPEED["p50_ms"],
         "recall_p50_ms": SPEED["p50_ms"],
         "recall_p99_ms": SPEED["p99_ms"],
+        "fact_writes_per_s": 2500,
         "rss_mb": RSS,
     }
     assert report.summary({"commits": FOUND["commits"]}) == {}
@@ -150,7 +167,7 @@ def test_a_page_gets_its_tables_between_the_markers_and_its_picture_beside_it(tm
     assert "old" not in text and text.count("| 256 | 100.0 | 300.0 | 3.0 |") == 1
     picture = ElementTree.parse(tmp_path / report.PICTURE)
     assert "plan 3.00" in [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 12
+    assert len(list(report.tables(RESULT))) == len(list(report.sections(RESULT))) == 13
     with pytest.raises(ValueError, match="no <!-- bench -->"):
         page.write_text("nothing")
         report.write_report(page, RESULT)

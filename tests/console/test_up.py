@@ -92,7 +92,8 @@ def test_an_operator_approves_traces_replays_and_corrects(
 
     corrected = workmesh.json("tasks", "correct", task, "--text", "Ask for a photo first", "--person", "ada")
     proposal = corrected["proposal"]
-    assert workmesh.json("memory", "recall", "playbook/", "photo") == []
+    asked = ("memory", "recall", "photo", "--scope", "retail", "--subject", "playbook/")
+    assert workmesh.json(*asked) == []
     workmesh.run("learn", "approve", proposal, "--key", str(key), code=1)
     assert "has not the role learning_admin" in workmesh.stderr
     admin = tmp_path / "people" / "lea.nk"
@@ -108,7 +109,7 @@ def test_an_operator_approves_traces_replays_and_corrects(
         ),
         lambda code: code == 0,
     )
-    recalled = wait_for(lambda: workmesh.json("memory", "recall", "playbook/", "photo"), lambda found: found != [])
+    recalled = wait_for(lambda: workmesh.json(*asked), lambda found: found != [])
     assert "Ask for a photo first" in json.dumps(recalled)
     assert "Ask for a photo first" in workmesh.run("learn", "show", proposal)
     assert workmesh.json("learn", "list")[0]["state"] == "remembered"

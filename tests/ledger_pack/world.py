@@ -319,7 +319,8 @@ async def world_in(
         "WORKMESH_PACKS__LEDGER__URL": f"http://127.0.0.1:{port}",
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(INSTALLED))),
     }
-    world = World(folder, site, people, port, {**own, **(env or {})})
+    words_alone = {"WORKMESH_MEMORY__EMBEDDER": "none"}  # the model has tests of its own
+    world = World(folder, site, people, port, {**own, **words_alone, **(env or {})})
     async with world.servers:
         await world.start_server()
         await world.bootstrap()

@@ -17,10 +17,10 @@ SOURCES = ("erp:7", "crm:7", "mail:9", "note:1")
 
 
 def random_history(seed: int) -> History:
-    """Up to nine claims and acts, drawn from this seed."""
+    """Up to seven claims and acts, drawn from this seed."""
     draw = random.Random(seed)
     history = History()
-    for _ in range(draw.randint(2, 9)):
+    for _ in range(draw.randint(2, 7)):
         move = draw.random()
         living = [one.fact.id for one in history.held if one.retracted is None]
         if move < 0.82 or not living:

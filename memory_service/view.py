@@ -4,7 +4,6 @@ The rule: every answer is judged at the moment that is asked about; what does no
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from memory_service.table import SCHEMA, FactTable, span
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
-from mesh.clock import now
+from mesh.clock import now, unix
 from mesh.facts import AnyFactEvent, Erased, FactStatus, Judged, RecalledFact, Slot
 from mesh.memory import FactsPage, FactsRequest, Grounds, MemoryStatus, Question
 from mesh.projection import Projection
@@ -208,7 +207,7 @@ class FactView:
             log.error("fact_unreadable", subject=message.subject, seq=message.seq, error=str(error))
             return
         touched = self._folding.apply(event, message.seq)
-        if self._listener is not None and time.time() - event.at.timestamp() < _FRESH_S:
+        if self._listener is not None and unix() - event.at.timestamp() < _FRESH_S:
             self._listener(self._told(event, touched), message.seq)
 
     def _told(self, event: AnyFactEvent, touched: Iterable[str]) -> list[str]:

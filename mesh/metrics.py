@@ -61,7 +61,7 @@ AUTONOMY_STAGE = Gauge(
 SHADOW_DECISIONS = Counter(
     "workmesh_shadow_decisions", "Plans also decided under a shadow bundle.", ["domain", "live", "shadow"]
 )
-DRIFT = Gauge("workmesh_drift_raised", "Things that have drifted from their past, by what.", ["what"])
+DRIFT = Gauge("workmesh_drift_raised", "Things that have drifted from their past, by kind.", ["kind"])
 PROPOSALS = Gauge("workmesh_proposals", "Proposals of the learner, by where they stand.", ["state"])
 LEARNED_ROLLBACKS = Counter("workmesh_learned_rollbacks", "Learned changes that were taken back by themselves.")
 NOTICES_UNMET = Counter(

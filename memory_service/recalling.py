@@ -1,6 +1,16 @@
 """A fact as memory answers it."""
 
-from mesh.facts import Fact, RecalledFact
+from collections.abc import Sequence
+from datetime import datetime
+
+from memory_service.rules import Held, judge_at_its_time
+from mesh.facts import Fact, Judged, RecalledFact
+
+
+def judged(slot: Sequence[Held], one: Held, at: datetime) -> Judged:
+    """A fact of a slot, with what is made of it."""
+    said = judge_at_its_time(slot, one, at)
+    return Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by)
 
 
 def recalled(fact: Fact, score: float = 0.0) -> RecalledFact:

@@ -32,7 +32,7 @@ class SessionMemory:
             by_slot.setdefault(claim.slot.id, []).append(claim)
         ids: dict[str, tuple[str, ...]] = {}
         added = 0
-        for slot_id, of_slot in by_slot.items():
+        for of_slot in by_slot.values():
             new: list[Fact] = []
 
             def change(state: SlotState, of_slot: list[Claim] = of_slot, new: list[Fact] = new) -> Kept | None:
@@ -43,7 +43,6 @@ class SessionMemory:
 
             await self._sessions.write(of_slot[0].slot, change)
             added += len(new)
-            ids[slot_id] = ids[of_slot[0].slot.id]
         nexts = {slot_id: iter(found) for slot_id, found in ids.items()}
         judged = await self._sessions.standing(next(nexts[claim.slot.id]) for claim in claims)
         return RememberAnswer(facts=tuple(judged), added=added)

@@ -14,9 +14,10 @@ from contextlib import closing
 import msgspec
 
 from memory_service.admitting import SlotState
+from memory_service.recalling import judged
 from memory_service.retrieval import lexical
 from memory_service.retrieval.documents import Document, Where
-from memory_service.rules import Held, Mark, judge_at_its_time, once, standing
+from memory_service.rules import Held, Mark, once, standing
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
@@ -82,12 +83,7 @@ class Sessions:
     async def judged(self, scope: Scope, subject: str) -> list[Judged]:
         """What is made of all facts of a session's subject now; "" is all subjects."""
         at = now()
-        return [
-            Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by)
-            for state in await self._states(scope, subject)
-            for one in state.held
-            for said in (judge_at_its_time(state.held, one, at),)
-        ]
+        return [judged(state.held, one, at) for state in await self._states(scope, subject) for one in state.held]
 
     async def standing(self, ids: Iterable[str]) -> list[Judged]:
         """What is made of these facts now; unknown and ended ones are left out."""
@@ -98,8 +94,7 @@ class Sessions:
                 continue
             held = _state(_decode(message.data), message.seq).held
             if (one := next((one for one in held if one.fact.id == fact_id), None)) is not None:
-                said = judge_at_its_time(held, one, at)
-                found.append(Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by))
+                found.append(judged(held, one, at))
         return found
 
     async def forget(self, scope: Scope, subject: str) -> int:

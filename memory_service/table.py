@@ -6,6 +6,7 @@ The rule: rows are made from events alone, so the same events give the same rows
 import secrets
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -80,17 +81,14 @@ class FactTable:
 
     # What stands
 
-    def slot(self, slot: Slot, *, at: datetime | None = None, known_at: datetime | None = None) -> SlotState:
-        """A slot: the facts that may matter (at a moment of validity, and as known at another), by version."""
+    def slot(self, slot: Slot) -> SlotState:
+        """A slot, with all its facts by version."""
         row = self.database.execute("SELECT seq, version FROM slot WHERE id = ?", (slot.id,)).fetchone()
         seq, version = row or (0, 0)
-        return SlotState(slot, self._held(slot.id, at, known_at), seq, version)
+        return SlotState(slot, self.held(slot.id), seq, version)
 
     def held(self, slot_id: str, at: datetime | None = None, known_at: datetime | None = None) -> list[Held]:
-        """The facts of a slot by its id, by version."""
-        return self._held(slot_id, at, known_at)
-
-    def _held(self, slot_id: str, at: datetime | None, known_at: datetime | None) -> list[Held]:
+        """The facts of a slot by version: those that may matter at a moment of validity, and as known at another."""
         where = "slot = ?"
         values: list[str | int] = [slot_id, *([] if at is None else [micros(at)] * 2)]
         if at is not None:
@@ -133,7 +131,8 @@ class FactTable:
         """Slots of which a fact is found among what stands, from a random place on."""
         start = secrets.token_hex(2)
         sql = (
-            "SELECT data FROM slot WHERE id >= ? AND id IN (SELECT slot FROM fact WHERE found = 2) ORDER BY id LIMIT ?"
+            "SELECT data FROM slot WHERE id >= ? AND EXISTS "
+            "(SELECT 1 FROM fact WHERE fact.slot = slot.id AND found = 2) ORDER BY id LIMIT ?"
         )
         found = self.database.execute(sql, (start, count)).fetchall()
         if len(found) < count:
@@ -229,17 +228,16 @@ class FactTable:
 
 def _marked(held: Held, kind: str, mark: Mark, authority: int, sources: str) -> Held:
     """The fact with one act more; of choices for and against it the later counts."""
-    fact, seq = held.fact, held.seq
     match kind:
         case "retracted":
-            return Held(fact, seq, mark, held.undermined, held.settled, held.chosen)
+            return replace(held, retracted=mark)
         case "undermined":
-            return Held(fact, seq, held.retracted, mark, held.settled, None)
+            return replace(held, undermined=mark, chosen=None)
         case "settled":
-            return Held(fact, seq, held.retracted, held.undermined, mark, None)
+            return replace(held, settled=mark, chosen=None)
         case _:
             choice = Choice(mark, authority, _decode_sources(sources))
-            return Held(fact, seq, held.retracted, None, None, choice)
+            return replace(held, undermined=None, settled=None, chosen=choice)
 
 
 def span(subject: str) -> Span:

@@ -5,7 +5,6 @@ The rule: every answer is judged at the moment that is asked about; what does no
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -13,14 +12,14 @@ import structlog
 
 from memory_service.finding import Finding
 from memory_service.folding import Folding
-from memory_service.recalling import recalled
+from memory_service.recalling import judged, recalled
 from memory_service.retrieval import retriever
 from memory_service.retrieval.budget import within_budget
 from memory_service.retrieval.documents import EQUAL, Weights
 from memory_service.retrieval.embedder import Embedder
 from memory_service.retrieval.retriever import Retriever
 from memory_service.retrieval.vectors import VectorIndex
-from memory_service.rules import Held, judge_at_its_time, once, standing, value_of
+from memory_service.rules import Held, once, standing, value_of
 from memory_service.table import SCHEMA, FactTable, span
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
@@ -75,11 +74,11 @@ class FactView:
 
     def standing(self, ids: Iterable[str]) -> list[Judged]:
         """What is made of these facts now; unknown ones are left out."""
-        return [judged for fact_id in ids if (judged := self.judged(fact_id)) is not None]
+        return [said for fact_id in ids if (said := self.judged(fact_id)) is not None]
 
     def stale(self, ids: Iterable[str]) -> int:
         """How many of these facts do not stand now."""
-        return sum(judged is None or judged.status is not FactStatus.CURRENT for judged in map(self.judged, ids))
+        return sum(said is None or said.status is not FactStatus.CURRENT for said in map(self.judged, ids))
 
     def judged(self, fact_id: str) -> Judged | None:
         """What is made of one fact now."""
@@ -87,20 +86,20 @@ class FactView:
             return None
         held = self.table.held(slot_id)
         one = next((one for one in held if one.fact.id == fact_id), None)
-        return _judged(held, one, now()) if one is not None else None
+        return judged(held, one, now()) if one is not None else None
 
     def slot(self, slot: Slot) -> list[Judged]:
         """What is made of all facts of a slot now, by version."""
         held, at = self.table.held(slot.id), now()
-        return [_judged(held, one, at) for one in held]
+        return [judged(held, one, at) for one in held]
 
     def grounds(self, fact_id: str, deep: int = _GROUNDS_DEEP) -> Grounds | None:
         """A fact with what it rests on, to a depth of 16."""
-        judged, held = self.judged(fact_id), self.table.fact(fact_id)
-        if judged is None or held is None:
+        said, held = self.judged(fact_id), self.table.fact(fact_id)
+        if said is None or held is None:
             return None
-        below = [self.grounds(ground, deep - 1) for ground in judged.fact.derived_from] if deep else []
-        return Grounds(judged=judged, seq=held.seq, grounds=tuple(ground for ground in below if ground is not None))
+        below = [self.grounds(ground, deep - 1) for ground in said.fact.derived_from] if deep else []
+        return Grounds(judged=said, seq=held.seq, grounds=tuple(ground for ground in below if ground is not None))
 
     def page(self, request: FactsRequest) -> FactsPage:
         """Judged facts by subject, predicate and version."""
@@ -111,13 +110,13 @@ class FactView:
                 key = (one.fact.subject, one.fact.predicate, one.fact.version)
                 if key <= request.after:
                     continue
-                judged = _judged(held, one, at)
-                if request.status is not None and judged.status is not request.status:
+                said = judged(held, one, at)
+                if request.status is not None and said.status is not request.status:
                     continue
                 if len(found) == request.limit:
                     last = found[-1].fact
                     return FactsPage(facts=tuple(found), next=(last.subject, last.predicate, last.version))
-                found.append(judged)
+                found.append(said)
         return FactsPage(facts=tuple(found))
 
     def counts(self) -> tuple[int, int]:
@@ -219,8 +218,3 @@ class FactView:
             if row is not None:
                 told.append(subjects.memory_changed(*_decode_slot(row[0]).tokens))
         return told
-
-
-def _judged(slot: list[Held], one: Held, at: datetime) -> Judged:
-    said = judge_at_its_time(slot, one, at)
-    return Judged(fact=one.fact, status=said.status, reason=said.reason, by=said.by)

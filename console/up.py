@@ -1,6 +1,7 @@
 """``workmesh up``: a whole site on one host, with an embedded NATS server, in the foreground."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -26,14 +27,15 @@ from mesh.errors import BusUnavailableError, WorkmeshError
 from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
-from mesh.settings import Settings, load
-from mesh.site import ROLES, Site
+from mesh.settings import MODEL_SECRETS, Settings, load
+from mesh.site import MODEL, ROLES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
 
 log = structlog.get_logger(__name__)
 
 _READY_S = 30.0
+_USE_MODELS = "WORKMESH_MODELS__USE"
 _STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
 
 
@@ -55,7 +57,7 @@ async def running(
     config: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra: Sequence[ChildSpec] = (),
-    roles: Sequence[str] = ROLES,
+    roles: Sequence[str] | None = None,
     people: Mapping[Identity, Sequence[str]] | None = None,
     binary: Path | None = None,
 ) -> AsyncIterator[Running]:
@@ -65,6 +67,8 @@ async def running(
     enrolled with their roles; ``binary`` is the nats-server to run, if not the installed one.
     """
     started = time.monotonic()
+    env = {**(env or {}), **_models_known(settings, env or {})}
+    roles = roles or [role for role in ROLES if role != MODEL or env[_USE_MODELS] == "yes"]
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None
@@ -85,7 +89,7 @@ async def running(
         trusted = [role for role in roles if not site.is_cut_off(role)]
         for role in set(roles) - set(trusted):
             log.error("role_not_started", role=role, reason=f"its key is revoked: `workmesh keys rotate {role}`")
-        specs = [*extra, *(role_spec(settings, role, config, env or {}) for role in trusted)]
+        specs = [*extra, *(role_spec(settings, role, config, env) for role in trusted)]
         supervisor = await stack.enter_async_context(Supervisor(specs, settings.state_dir / "run"))
         if server is not None:
             keys = watch_keys(site, server, supervisor, renewed)
@@ -95,6 +99,11 @@ async def running(
         except TimeoutError as error:
             raise WorkmeshError(f"{error}: see the logs in {settings.state_dir / 'logs'}") from error
         yield Running(site, server, supervisor, url, time.monotonic() - started)
+
+
+def _models_known(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """Tell every role whether models are asked: only one of them has the key that the others could tell it by."""
+    return {_USE_MODELS: "yes" if settings.models.is_on({**os.environ, **env}) else "no"}
 
 
 async def _watch_disk(settings: Settings, server: EmbeddedNats, renewed: asyncio.Event) -> None:
@@ -116,6 +125,8 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
     argv = [sys.executable, "-m", "console.main", "run", role]
     if config is not None:
         argv += ["--config", str(config.resolve())]
+    if role != MODEL:
+        env = {**env, **dict.fromkeys(MODEL_SECRETS, "")}
     port = settings.metrics.port
     if port > 0:
         env = {**env, "WORKMESH_METRICS__PORT": str(port + ROLES.index(role))}

@@ -19,10 +19,12 @@ BUCKETS: Final = (
     subjects.WORKING_BUCKET,
     subjects.SESSION_BUCKET,
     subjects.REGISTRY_BUCKET,
+    subjects.MODELS_BUCKET,
 )
 DURABLES: Final = {
     "perception": subjects.EVENTS,
     "planner": subjects.JOURNAL,
+    "model": subjects.JOURNAL,
     "policy": subjects.JOURNAL,
     "executor": subjects.JOURNAL,
     "learner": subjects.JOURNAL,
@@ -133,12 +135,21 @@ ROLES: Final[Mapping[str, Permissions]] = {
     ),
     "planner": Permissions(
         (
-            *_stage("planner"),
+            *_stage("planner", "prompt"),
             subjects.record_filter("plan"),
             *(subjects.record_filter("plan", revised(WHOLE_TASK, n, "v")) for n in range(1, REPLANS_MAX + 1)),
             subjects.service("memory", "recall"),
         ),
         (subjects.kind("outcome"), "control.>", subjects.CHANGES),
+    ),
+    "model": Permissions(
+        (
+            *_stage("model", "completion"),
+            "spend.>",
+            *_watches(subjects.MODELS_BUCKET),
+            *_writes(subjects.MODELS_BUCKET),
+        ),
+        (),
     ),
     "policy": Permissions(
         (

@@ -42,6 +42,7 @@ _GC_OBJECTS = 20_000
 _STREAMS = {
     "perception": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE),
     "planner": (subjects.JOURNAL, subjects.QUARANTINE),
+    "model": (subjects.JOURNAL, subjects.QUARANTINE),
     "policy": (subjects.JOURNAL, subjects.QUARANTINE),
     "executor": (subjects.JOURNAL, subjects.QUARANTINE),
     "learner": (subjects.JOURNAL, subjects.QUARANTINE),

@@ -9,55 +9,23 @@ from enum import StrEnum
 import msgspec
 
 from mesh.experience import Experience, LearnedUse
+from mesh.inference import Completion as Completion
+from mesh.inference import Prompt as Prompt
+from mesh.inference import Usage as Usage
+from mesh.record import EMPTY_OBJECT as EMPTY_OBJECT
+from mesh.record import NULL as NULL
+from mesh.record import SCHEMA_VERSION as SCHEMA_VERSION
+from mesh.record import WHOLE_TASK as WHOLE_TASK
+from mesh.record import Call as Call
+from mesh.record import Causation as Causation
+from mesh.record import Header as Header
+from mesh.record import Json as Json
+from mesh.record import Reading as Reading
+from mesh.record import Record as Record
+from mesh.record import Struct as Struct
 
-SCHEMA_VERSION = 1
-WHOLE_TASK = "-"
 REPLANS_MAX = 3  # of one task, when facts that its plan cites change: each is a subject that only the planner may write
 REVISIONS_MAX = 9  # corrections of one plan: each is a subject that only policy may write
-
-Json = msgspec.Raw
-NULL = msgspec.Raw(b"null")
-EMPTY_OBJECT = msgspec.Raw(b"{}")
-
-
-class Struct(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every value inside a record."""
-
-
-class Causation(Struct, frozen=True, kw_only=True):
-    """The record or event that led to this one: its stream, subject and sequence there."""
-
-    stream: str
-    subject: str
-    seq: int
-
-
-class Header(Struct, frozen=True, kw_only=True):
-    """What every record carries. ``at`` is aware UTC; ``writer`` is ``role/instance``."""
-
-    task_id: str
-    domain: str
-    causation: Causation
-    writer: str
-    at: datetime
-    traceparent: str = ""
-    v: int = SCHEMA_VERSION
-
-
-class Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """Base of all records; ``step`` is the last token of the subject."""
-
-    header: Header
-
-    @property
-    def kind(self) -> str:
-        """The record's kind, as it stands in the subject."""
-        return str(self.__struct_config__.tag)
-
-    @property
-    def token(self) -> str:
-        """The last token of the record's subject: a step, or ``-`` for the whole task."""
-        return WHOLE_TASK
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -89,13 +57,6 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     entity_kind: str = ""
 
 
-class Call(Struct, frozen=True, kw_only=True):
-    """A tool and its arguments, exactly as they will be executed."""
-
-    tool: str
-    args: Json
-
-
 class Step(Struct, frozen=True, kw_only=True):
     """One step of a plan. ``needs`` are ids of steps before it; ``optional`` steps may fail without harm."""
 
@@ -125,23 +86,6 @@ class Citation(Struct, frozen=True, kw_only=True):
     confidence: float = 1.0
     valid_from: datetime | None = None
     valid_to: datetime | None = None
-
-
-class Reading(Struct, frozen=True, kw_only=True):
-    """What a read-only tool answered while planning; kept so that a replay needs no credentials."""
-
-    name: str
-    call: Call
-    answer: Json
-
-
-class Usage(Struct, frozen=True, kw_only=True):
-    """What one model call cost, in millionths of a US dollar."""
-
-    model: str
-    tokens_in: int
-    tokens_out: int
-    cost_micro_usd: int
 
 
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
@@ -453,7 +397,7 @@ class Lesson(Record, frozen=True, kw_only=True, tag="lesson"):
         return self.name
 
 
-AnyRecord = Context | Plan | Decision | Approval | Effect | Result | Outcome | Lesson
+AnyRecord = Context | Prompt | Completion | Plan | Decision | Approval | Effect | Result | Outcome | Lesson
 
 _decoder = msgspec.json.Decoder(AnyRecord)
 _encoder = msgspec.json.Encoder()

@@ -27,6 +27,7 @@ Age = Annotated[float, msgspec.Meta(ge=0)]
 Size = Annotated[int, msgspec.Meta(ge=-1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 DAY_S = 86_400.0
+MODEL_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +93,54 @@ class RecallSettings(_Section, frozen=True):
     timeout_s: Seconds = 0.5
     cache_answers: Count = 4096
     cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024  # as JSON; in the process about four times that
+
+
+class BudgetSettings(_Section, frozen=True):
+    """What a domain may spend on models in a day (UTC), and what is done when a call would go beyond it.
+
+    ``small`` asks a cheaper model as far as that fits, and then a person, as ``person`` does at once; ``refuse`` ends
+    the task.
+    """
+
+    usd_per_day: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 10.0
+    at_limit: Literal["small", "person", "refuse"] = "small"
+
+
+class ModelSettings(_Section, frozen=True):
+    """Models, asked through the Messages API. ``use`` ``auto`` is where ``ANTHROPIC_API_KEY`` or a base URL is set.
+
+    ``base_url`` "" is ``ANTHROPIC_BASE_URL``, else the public API; ``key_file`` "" is ``ANTHROPIC_API_KEY``. A
+    domain without an entry in ``domains`` has ``budget``. ``prices`` "" is the table that ships.
+    """
+
+    use: Literal["auto", "yes", "no"] = "auto"
+    base_url: str = ""
+    key_file: str = ""
+    small: str = "claude-haiku-4-5"
+    large: str = "claude-opus-4-5"
+    judge: str = "claude-sonnet-4-5"
+    prices: str = ""
+    timeout_s: Seconds = 20.0
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50
+    tokens_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 50_000
+    reuse_s: Annotated[float, msgspec.Meta(ge=0)] = 86_400.0  # 0 never
+    batch_wait_s: Seconds = 5.0
+    batch_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    batch_poll_s: Seconds = 30.0
+    batch_expires_s: Seconds = 90_000.0  # the provider's day, and an hour
+    budget: BudgetSettings = BudgetSettings()
+    domains: dict[str, BudgetSettings] = {}
+
+    def is_on(self, env: Mapping[str, str]) -> bool:
+        """Whether models may be asked."""
+        if self.use == "auto":
+            return bool(self.base_url or self.key_file or env.get("ANTHROPIC_API_KEY") or env.get("ANTHROPIC_BASE_URL"))
+        return self.use == "yes"
+
+    def budget_of(self, domain: str) -> BudgetSettings:
+        """The budget of a domain."""
+        return self.domains.get(domain, self.budget)
 
 
 class NoticeSettings(_Section, frozen=True):
@@ -160,6 +209,7 @@ class Settings(_Section, frozen=True):
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
     recall: RecallSettings = RecallSettings()
+    models: ModelSettings = ModelSettings()
     notices: NoticeSettings = NoticeSettings()
     audit: AuditSettings = AuditSettings()
     memory: MemorySettings = MemorySettings()

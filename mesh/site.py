@@ -23,7 +23,8 @@ log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
 OPERATOR = "operator"
-ROLES = ("perception", "planner", "policy", "executor", "learner", "memory", "auditor")
+MODEL = "model"
+ROLES = ("perception", "planner", MODEL, "policy", "executor", "learner", "memory", "auditor")
 _USERS = (ADMIN, *ROLES, OPERATOR, "publisher")
 GROUP = "workmesh.bootstrap"
 

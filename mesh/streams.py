@@ -104,7 +104,8 @@ def _stage(name: str, *filters: str) -> ConsumerSpec:
 
 STAGES = (
     ConsumerSpec("perception", subjects.EVENTS, ("event.>",)),
-    _stage("planner", subjects.kind("context")),
+    _stage("planner", subjects.kind("context"), subjects.kind("completion")),
+    _stage("model", subjects.kind("prompt")),
     _stage("policy", subjects.kind("plan")),
     _stage("executor", subjects.kind("decision"), subjects.kind("approval")),
     _stage("learner", subjects.kind("outcome")),
@@ -116,6 +117,7 @@ BUCKETS = (
     BucketSpec(subjects.WORKING_BUCKET, ttl_s=3600),
     BucketSpec(subjects.SESSION_BUCKET, ttl_s=86400),
     BucketSpec(subjects.REGISTRY_BUCKET, ttl_s=30, history=1),
+    BucketSpec(subjects.MODELS_BUCKET, ttl_s=86400, history=1),
 )
 
 # Quarantine holds any message of another stream in base64: only the server's payload limit bounds it.

@@ -17,8 +17,20 @@ TRUST_BUCKET: Final = "TRUST"
 WORKING_BUCKET: Final = "WORKING"
 SESSION_BUCKET: Final = "SESSION"
 REGISTRY_BUCKET: Final = "REGISTRY"
+MODELS_BUCKET: Final = "MODELS"
 
-KINDS: Final = ("context", "plan", "decision", "approval", "effect", "result", "outcome", "lesson")
+KINDS: Final = (
+    "context",
+    "prompt",
+    "completion",
+    "plan",
+    "decision",
+    "approval",
+    "effect",
+    "result",
+    "outcome",
+    "lesson",
+)
 
 _TOKEN = re.compile(r"[A-Za-z0-9_\-~=]{1,64}")
 _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
@@ -39,6 +51,7 @@ _STREAMS: Final = {
     "release": JOURNAL,
     "control": JOURNAL,
     "limit": JOURNAL,
+    "spend": JOURNAL,
     "quarantine": QUARANTINE,
     "fact": MEMORY,
     "audit": AUDIT,

@@ -1,0 +1,70 @@
+"""What every record is built on: its header, its subject's last token, and the values that several kinds share.
+
+The rule: nothing here knows a kind of record; ``mesh.records`` has them all.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+SCHEMA_VERSION = 1
+WHOLE_TASK = "-"
+
+Json = msgspec.Raw
+NULL = msgspec.Raw(b"null")
+EMPTY_OBJECT = msgspec.Raw(b"{}")
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value inside a record."""
+
+
+class Causation(Struct, frozen=True, kw_only=True):
+    """The record or event that led to this one: its stream, subject and sequence there."""
+
+    stream: str
+    subject: str
+    seq: int
+
+
+class Header(Struct, frozen=True, kw_only=True):
+    """What every record carries. ``at`` is aware UTC; ``writer`` is ``role/instance``."""
+
+    task_id: str
+    domain: str
+    causation: Causation
+    writer: str
+    at: datetime
+    traceparent: str = ""
+    v: int = SCHEMA_VERSION
+
+
+class Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of all records; ``step`` is the last token of the subject."""
+
+    header: Header
+
+    @property
+    def kind(self) -> str:
+        """The record's kind, as it stands in the subject."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def token(self) -> str:
+        """The last token of the record's subject: a step, or ``-`` for the whole task."""
+        return WHOLE_TASK
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A tool and its arguments, exactly as they will be executed."""
+
+    tool: str
+    args: Json
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a read-only tool answered while planning; kept so that a replay needs no credentials."""
+
+    name: str
+    call: Call
+    answer: Json

@@ -26,6 +26,7 @@ _OWN = {
     "approvals": "console.approvals:approvals",
     "autonomy": "console.autonomy:autonomy",
     "learn": "console.learn:learn",
+    "models": "console.models:models",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
     "pause": "console.pause:pause",

@@ -12,7 +12,10 @@ _SPACE = re.compile(r"\s+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 # What in a sentence is a claim: anything with a digit, and addresses of mail or web pages.
 _CLAIM = re.compile(r"[^\s,;!?()\"'<>]*(?:\d|@|://)[^\s,;!?()\"'<>]*")
-_EDGES = ".:#*"
+# A word goes on over a dash or a dot between letters: "A" is no part of "A-1", nor "49" of "49.90".
+_BEFORE = r"(?<!\w)(?<!\w[-.])"
+_AFTER = r"(?!\w)(?![-.]\w)"
+_EDGES = ".:*"
 
 
 class Sources:
@@ -31,7 +34,7 @@ class Sources:
         plain = _plain(value)
         if not any(char.isalnum() for char in plain):
             return True
-        whole = re.compile(rf"(?<!\w){re.escape(plain)}(?!\w)")
+        whole = re.compile(_BEFORE + re.escape(plain) + _AFTER)
         if any(whole.search(text) for text in self._texts):
             return True
         number = _number(plain)

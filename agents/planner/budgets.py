@@ -3,8 +3,15 @@
 The rule: it only helps to choose a model. Whether a call may be made is for who makes it, who reserves its cost first.
 """
 
+import msgspec
+
+from mesh import subjects
 from mesh.bus import Bus
+from mesh.clock import now
 from mesh.settings import ModelSettings
+from mesh.spending import Window, micro_usd
+
+_decode = msgspec.json.Decoder(Window).decode
 
 
 class Budgets:
@@ -16,4 +23,8 @@ class Budgets:
 
     async def left(self, domain: str) -> float:
         """The part of the day's budget that is neither spent nor reserved, 0 to 1."""
-        return 1.0
+        cap = micro_usd(self._settings.budget_of(domain).usd_per_day)
+        message = await self._bus.last(subjects.JOURNAL, subjects.spend(domain, f"{now():%Y-%m-%d}"))
+        if message is None or message.is_forwarded:
+            return 1.0 if cap else 0.0
+        return max(0.0, 1 - _decode(message.data).taken / cap) if cap else 0.0

@@ -129,7 +129,8 @@ def classify(prompts: Prompts, exchange: Exchange) -> tuple[Ask, ...] | Await | 
             return HandOver(f"the text could not be classified: {reason}", over_budget=over_budget)
         case Await():
             return answer
-    return (Ask(ModelRole.CLASSIFY, *answer),)
+    token, mistake = answer
+    return (Ask(ModelRole.CLASSIFY, token, mistake=mistake),)
 
 
 def _extract(

@@ -111,7 +111,7 @@ class Provider:
         if turn.disconnect == "before":
             self._calls.append(self._call(asked, title, request_id, status=0))
             return Answered(drop="before")
-        await self._think(turn.delay_s)
+        await self.think(turn.delay_s)
         if turn.status:
             raise Refused(turn.status, turn.error, turn.retry_after)
         said = reply(_spoken(turn), asked, self.name("toolu"), title)
@@ -124,7 +124,8 @@ class Provider:
         message = said.body(asked, self.name("msg"), taken, "standard")
         return Answered(message=message, drop=turn.disconnect or "", stream=asked.stream)
 
-    async def _think(self, delay_s: float) -> None:
+    async def think(self, delay_s: float) -> None:
+        """Wait so long; raises ``Refused`` (503) when the server ends first."""
         if delay_s:
             try:
                 await asyncio.wait_for(self.closing.wait(), delay_s)

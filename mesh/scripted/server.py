@@ -146,6 +146,8 @@ class _Api:
             try:
                 self._check(request)
                 fault = self._provider.script.fault(request.url.path)
+                request.state.lost = fault is not None
+                await self._provider.think(fault.delay_s if fault else 0.0)
                 if fault and fault.status:
                     raise Refused(fault.status, fault.error, fault.retry_after)
                 if fault and fault.disconnect == "before":
@@ -175,7 +177,7 @@ class _Api:
         asked, recorder = self._provider.read(body), self._recorder
 
         async def listens() -> bool:
-            return not await request.is_disconnected()
+            return not request.state.lost and not await request.is_disconnected()
 
         elsewhere = partial(recorder.ask, asked, body, request.headers) if recorder else None
         answered = await self._provider.answer(asked, request_id, listens, elsewhere)

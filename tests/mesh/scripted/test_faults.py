@@ -3,6 +3,7 @@
 import time
 
 import anthropic
+import httpx2
 import msgspec
 import pytest
 from anthropic.types import ToolUseBlock
@@ -58,6 +59,19 @@ async def test_a_dropped_connection_is_an_error_whether_or_not_it_is_billed(when
             await ask(client)
         assert (len(server.billed), server.calls[0].answered) == (billed, False)
         assert (await ask(client)).stop_reason == "tool_use"
+
+
+async def test_a_path_can_fail_whatever_it_holds() -> None:
+    down = says(Turn(status=503, times=1), Turn(disconnect="midway", text="lost", times=1), path="/v1/*")
+    async with asking(down, says(Turn(answer=RETURN))) as (client, server):
+        with pytest.raises(anthropic.ServiceUnavailableError):
+            await ask(client)
+        with pytest.raises(anthropic.APIConnectionError):
+            await ask(client)
+        await ask(client)
+        over_http = (await httpx2.AsyncClient().get(f"{server.url}/_scripted/calls")).json()
+    assert [(call.billed, call.answered) for call in server.calls] == [(True, False), (True, True)]
+    assert over_http == msgspec.to_builtins(server.calls)
 
 
 async def test_a_client_that_gives_up_is_billed_all_the_same() -> None:

@@ -36,7 +36,15 @@ class BenchSite:
     def journal_bytes(self) -> int:
         """Bytes of the journal's files."""
         store = self.site.site.folder / "nats" / "store"
-        return sum(path.stat().st_size for path in store.rglob("JOURNAL/**/*") if path.is_file())
+        return sum(_size(Path(at) / name) for at, _, names in os.walk(store) if "/JOURNAL" in at for name in names)
+
+
+def _size(path: Path) -> int:
+    """Its bytes; 0 when the server has just removed it, as it does with the files of a batch."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @asynccontextmanager

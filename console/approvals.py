@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from console.edits import Edits
 from console.words import limit_line, say
 from mesh import service
-from mesh.approvals import Nothing, Shown, ShownStep, TaskRequest, Waiting, WordAnswer
+from mesh.approvals import Nothing, Shown, ShownCandidate, ShownStep, TaskRequest, Waiting, WordAnswer
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.clock import now
 from mesh.errors import WorkmeshError
@@ -137,6 +137,21 @@ def correct(
     _tell(run_async(_say(task, key, role, Word.CORRECT, comment, None, config, edits)), as_json)
 
 
+@approvals.command()
+@click.argument("task")
+@click.argument("number", type=click.IntRange(min=1))
+@key_option
+@click.option("--role", help="The role you act in; by default the one that the task waits for.")
+@click.option("--comment", default="", help="Kept with the record.")
+@json_option
+@config_option
+def choose(
+    task: str, number: int, key: Path, role: str | None, comment: str, as_json: bool, config: Path | None
+) -> None:
+    """Put candidate NUMBER in the place of TASK's plan: it is decided on anew, and you do not approve it yourself."""
+    _tell(run_async(_say(task, key, role, Word.CORRECT, comment, None, config, Edits(choose=number))), as_json)
+
+
 async def _say(
     task: str,
     key: Path,
@@ -189,6 +204,7 @@ def _panel(shown: Shown) -> Panel:
     parts += [f"note     {note}" for note in shown.notes]
     parts += [f"limit    {limit_line(use)}" for use in shown.limits]
     parts += [_step(step) for step in shown.steps]
+    parts += [_candidate(candidate) for candidate in shown.candidates]
     parts.append(_if_nobody_acts(waiting))
     return Panel(Group(*parts), title=f"task {waiting.task_id}: exactly what would be executed")
 
@@ -213,6 +229,14 @@ def _step(step: ShownStep) -> Table:
         table.add_row("obliges to", f"{obligation.name}: {obligation.value}")
     if step.compensation is not None:
         table.add_row("undone by", f"{step.compensation.tool} {text(step.compensation.args)}")
+    return table
+
+
+def _candidate(candidate: ShownCandidate) -> Table:
+    table = Table(show_header=False, title=f"candidate {candidate.number}: {candidate.label}", title_justify="left")
+    table.add_row("why", candidate.rationale)
+    for call in candidate.calls:
+        table.add_row(call.tool, _pretty(call.args))
     return table
 
 

@@ -16,13 +16,18 @@ from mesh.records import Change
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """``STEP.ARG=VALUE`` and steps to leave out, as they were typed."""
+    """``STEP.ARG=VALUE`` and steps to leave out, as they were typed; or the candidate that is chosen."""
 
     settings: Sequence[str] = ()
     drops: Sequence[str] = ()
+    choose: int = 0
 
     def changes(self, shown: Shown) -> tuple[Change, ...]:
         """The changes of what was shown; raises ``WorkmeshError`` for an edit of what is not there."""
+        if self.choose:
+            if self.choose not in {candidate.number for candidate in shown.candidates}:
+                raise WorkmeshError(f"no candidate {self.choose}: the plan has {len(shown.candidates)}")
+            return (Change(step="", choose=self.choose),)
         steps = {step.id: msgspec.json.decode(step.call.args, type=dict[str, Any]) for step in shown.steps}
         edited: dict[str, dict[str, Any]] = {}
         for typed in self.settings:

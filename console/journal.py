@@ -10,7 +10,19 @@ from mesh.errors import WorkmeshError
 from mesh.halts import Halts, why
 from mesh.journal import Journal, Stored, committing
 from mesh.lifecycle import TaskState
-from mesh.records import AnyRecord, Context, Decision, Effect, Outcome, Phase, Plan, Result, ResultStatus, Verdict
+from mesh.records import (
+    AnyRecord,
+    Context,
+    Decision,
+    Effect,
+    Outcome,
+    Phase,
+    Plan,
+    Prompt,
+    Result,
+    ResultStatus,
+    Verdict,
+)
 
 _PREFIX = 4
 _NO_HALTS = Halts()
@@ -96,6 +108,8 @@ def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
         return
     known = seen[task]
     match record:
+        case Prompt(name=name) if known.state in (TaskState.PERCEIVED, TaskState.ASKING):
+            known.state, known.reason = TaskState.ASKING, f"a model is asked: {name}"
         case Plan(refusal=refusal) as plan:
             known.state, known.reason, known.plan = TaskState.PLANNED, refusal, plan
         case Decision(verdict=Verdict.NEEDS_APPROVAL, reason=reason):

@@ -17,6 +17,7 @@ from mesh.money import money
 from mesh.operator import operator_bus
 from mesh.records import (
     Approval,
+    Completion,
     Context,
     Decision,
     Effect,
@@ -24,6 +25,7 @@ from mesh.records import (
     Lesson,
     Outcome,
     Plan,
+    Prompt,
     Result,
     text,
 )
@@ -93,6 +95,10 @@ def _lines(item: Stored) -> list[str]:
     match item.record:
         case Context() as context:
             return _of_context(context)
+        case Prompt() as prompt:
+            return _of_prompt(prompt)
+        case Completion() as completion:
+            return _of_completion(completion)
         case Plan() as plan:
             return _of_plan(plan)
         case Decision() as decision:
@@ -125,6 +131,21 @@ def _of_context(context: Context) -> list[str]:
     return [*lines, f"data {text(context.data)}", f"text from outside: {', '.join(context.taint) or 'none'}"]
 
 
+def _of_prompt(prompt: Prompt) -> list[str]:
+    lines = [f"{prompt.name}, by {prompt.file} ({prompt.digest[:19]}): {prompt.reason}"]
+    lines += [f"read {reading.name}: {text(reading.answer)}" for reading in prompt.readings]
+    return [*lines, f"asked of {', then '.join(prompt.chain)} ({prompt.mode}): {prompt.user}"]
+
+
+def _of_completion(completion: Completion) -> list[str]:
+    cost = sum(use.cost_micro_usd for use in completion.usage)
+    how = f"as answered before ({completion.reused})" if completion.reused else f"{cost / 1e6:.6f} USD"
+    lines = [f"{completion.name}: {completion.status} by {completion.model or 'no model'}, {how}"]
+    if completion.reason:
+        lines.append(f"because {completion.reason}")
+    return [*lines, f"answer: {text(completion.output)}"]
+
+
 def _learned(plan: Plan) -> list[str]:
     """What the plan was made under that was learned."""
     return [
@@ -141,6 +162,10 @@ def _of_plan(plan: Plan) -> list[str]:
     lines += [f"cites fact {cited.fact_id} version {cited.version}: {cited.text}" for cited in plan.citations]
     lines += [f"note: {note}" for note in plan.notes]
     lines += _learned(plan)
+    if plan.understood:
+        lines.append(f"understood as {plan.understood.event_type}: {text(plan.understood.data)}")
+    for number, candidate in enumerate(plan.candidates, 1):
+        lines.append(f"candidate {number}, {candidate.label}: {candidate.rationale}")
     for step in plan.steps:
         needs = f" after {', '.join(step.needs)}" if step.needs else ""
         lines.append(f"step {step.id}{needs}: {step.call.tool} {text(step.call.args)}")

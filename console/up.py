@@ -28,7 +28,7 @@ from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
 from mesh.settings import MODEL_SECRETS, Settings, load
-from mesh.site import MODEL, ROLES, Site
+from mesh.site import MODEL, PROCESSES, ROLES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
 
@@ -68,7 +68,7 @@ async def running(
     """
     started = time.monotonic()
     env = {**(env or {}), **_models_known(settings, env or {})}
-    roles = roles or [role for role in ROLES if role != MODEL or env[_USE_MODELS] == "yes"]
+    roles = roles or (PROCESSES if env[_USE_MODELS] == "yes" else ROLES)
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None
@@ -129,7 +129,7 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
         env = {**env, **dict.fromkeys(MODEL_SECRETS, "")}
     port = settings.metrics.port
     if port > 0:
-        env = {**env, "WORKMESH_METRICS__PORT": str(port + ROLES.index(role))}
+        env = {**env, "WORKMESH_METRICS__PORT": str(port + PROCESSES.index(role))}
     own = {
         "WORKMESH_STATE_DIR": str(settings.state_dir.resolve()),
         "WORKMESH_ROLE_INSTANCE": f"{role}-1",

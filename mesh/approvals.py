@@ -70,6 +70,15 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
     stage: str = ""
 
 
+class ShownCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that may be chosen instead, by its ``number``."""
+
+    number: int
+    label: str
+    rationale: str
+    calls: tuple[Call, ...]
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a person must see before a word: bound to ``plan_digest``."""
 
@@ -88,4 +97,5 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitUse, ...] = ()
     voices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    candidates: tuple[ShownCandidate, ...] = ()
     revision: int = 0

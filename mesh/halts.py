@@ -19,8 +19,8 @@ RESUMERS: Final = ("operator", "policy_admin")
 SITE_KEY: Final = "operator"
 """The role of the site's own key, which is no person's: it may halt."""
 
-HALTED_ROLES: Final = ("planner", "policy", "executor")
-"""The agents that a halt can hold: a plan's writer, who decides on it, and who carries it out."""
+HALTED_ROLES: Final = ("planner", "model", "policy", "executor")
+"""The agents that a halt can hold: a plan's writer, who asks models, who decides on it, and who carries it out."""
 
 _ANY = "-"
 _AGAIN_S = 0.5

@@ -38,7 +38,8 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     ``tokens_in`` are those billed whole; ``tokens_cached`` were read from the provider's prompt cache,
     ``tokens_written`` written to it. Where ``certain`` is false the call's fate is unknown (a crash, a lost
-    connection): it counts as the most that it can have cost.
+    connection): it counts as the most that it can have cost, without tokens. ``day`` (UTC) is the one whose budget
+    it counts to.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.INTERACTIVE
     prices: str = ""
     certain: bool = True
+    day: str = ""
 
 
 class Prompt(Record, frozen=True, kw_only=True, tag="prompt"):

@@ -49,6 +49,7 @@ class TaskState(StrEnum):
 
     ACCEPTED = "accepted"
     PERCEIVED = "perceived"
+    ASKING = "asking"
     PLANNED = "planned"
     WAITING = "waiting"
     PERMITTED = "permitted"
@@ -68,6 +69,7 @@ class TaskTrigger(StrEnum):
     """What moves a task on: the records of the journal, in past participles."""
 
     CONTEXT_WRITTEN = "context_written"
+    PROMPT_WRITTEN = "prompt_written"
     PLAN_WRITTEN = "plan_written"
     APPROVAL_ASKED = "approval_asked"
     PERMIT_GIVEN = "permit_given"
@@ -94,6 +96,10 @@ TASK: Lifecycle[TaskState, TaskTrigger] = Lifecycle(
         (_T.ACCEPTED, _E.CONTEXT_WRITTEN): _T.PERCEIVED,
         (_T.PERCEIVED, _E.PLAN_WRITTEN): _T.PLANNED,
         (_T.PERCEIVED, _E.TASK_FAILED): _T.FAILED,
+        (_T.PERCEIVED, _E.PROMPT_WRITTEN): _T.ASKING,
+        (_T.ASKING, _E.PROMPT_WRITTEN): _T.ASKING,
+        (_T.ASKING, _E.PLAN_WRITTEN): _T.PLANNED,
+        (_T.ASKING, _E.TASK_FAILED): _T.FAILED,
         (_T.PLANNED, _E.TASK_REFUSED): _T.REFUSED,
         (_T.PLANNED, _E.TASK_DENIED): _T.DENIED,
         (_T.PLANNED, _E.TASK_FAILED): _T.FAILED,

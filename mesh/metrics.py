@@ -103,6 +103,26 @@ MEMORY_FACTS = Gauge("workmesh_memory_facts", "Facts that this copy of memory ho
 MEMORY_CONTESTED = Gauge("workmesh_memory_contested", "Slots whose claims contradict each other: a person resolves.")
 MEMORY_WITHOUT_VECTORS = Gauge("workmesh_memory_without_vectors", "Documents found by their words only, as yet.")
 
+MODEL_CALLS = Counter(
+    "workmesh_model_calls",
+    "Calls of models, by how they ended: answered, declined, no_answer, not_billed, unknown_fate, rejected.",
+    ["model", "mode", "result"],
+)
+MODEL_TOKENS = Counter("workmesh_model_tokens", "Tokens paid for: in, out, cached, written.", ["model", "kind"])
+MODEL_COST = Counter("workmesh_model_cost_micro_usd", "What calls of models cost.", ["domain", "model", "certain"])
+MODEL_SECONDS = Histogram(
+    "workmesh_model_call_seconds",
+    "Seconds until a model answered.",
+    ["model"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120),
+)
+MODEL_PACED_SECONDS = Counter("workmesh_model_paced_seconds", "Seconds that calls waited for their turn.", ["model"])
+COMPLETIONS = Counter("workmesh_model_completions", "Questions to models that ended, by how.", ["domain", "status"])
+MODEL_REUSE = Counter("workmesh_model_reuse", "Questions with (hit) or without (miss) an equal one before.", ["result"])
+BUDGET_LEFT = Gauge("workmesh_model_budget_left_micro_usd", "What the day's budget has left, as last seen.", ["domain"])
+SPEND_CONFLICTS = Counter("workmesh_spend_conflicts", "Times that another copy wrote a window of spending first.")
+MODEL_BATCHES = Counter("workmesh_model_batches", "Batches, by what was done: sent, adopted, ended, lost.", ["event"])
+
 AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])

@@ -43,7 +43,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
     ``facts`` is a JSON object that policies see as ``context.facts``; ``amount`` is in minor units of ``currency``.
     ``entities`` is a JSON array of further Cedar entities, in Cedar's JSON form. ``parties`` are whom it concerns;
-    limits over time are counted by them. ``source`` names the system that was asked.
+    limits over time are counted by them. ``source`` names the system that was asked. ``confirmed`` are values that the
+    system itself holds for whoever asks, such as the ids of their orders: they are no outside text.
     """
 
     facts: Json
@@ -52,6 +53,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     parties: tuple[Party, ...] = ()
     source: str = ""
+    confirmed: tuple[str, ...] = ()
 
 
 class InformationPoint(Protocol):
@@ -64,7 +66,10 @@ class InformationPoint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """A domain pack. ``connect(options)`` opens the systems that its tools and information point talk to."""
+    """A domain pack. ``connect(options)`` opens the systems that its tools and information point talk to.
+
+    ``prompts`` is the folder of what models are asked, where free text is to be understood.
+    """
 
     name: str
     version: str
@@ -75,6 +80,7 @@ class Pack:
     playbooks: Path
     policies: Path
     facts: InformationPoint
+    prompts: Path | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def read_options(self, raw: Json | None) -> Any:

@@ -85,10 +85,11 @@ class Process:
         log.info("process_ready", role=self.role)
         notify("READY=1")
 
-    async def run_stage(self, handler: Handler, *, places: int = 0) -> None:
+    async def run_stage(self, handler: Handler, *, places: int = 0, handler_timeout_s: float | None = None) -> None:
         """Run this role's stage until the process is asked to stop.
 
-        ``places`` are for inputs that wait in the handler, beside those that it works on at once.
+        ``places`` are for inputs that wait in the handler, beside those that it works on at once. A handler whose work
+        is longer by nature has a ``handler_timeout_s`` of its own.
         """
         runtime, bus = self.settings.runtime, self.settings.bus
         spec = next(stage for stage in streams.STAGES if stage.stage == self.role)
@@ -113,7 +114,7 @@ class Process:
                 _fault_points,
                 timing,
                 dead_letter(self.committer, max_attempts=runtime.max_attempts),
-                deadline(runtime.handler_timeout_s),
+                deadline(handler_timeout_s or runtime.handler_timeout_s),
             ),
         )
         self.ready()

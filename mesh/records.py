@@ -88,10 +88,37 @@ class Citation(Struct, frozen=True, kw_only=True):
     valid_to: datetime | None = None
 
 
+class Understood(Struct, frozen=True, kw_only=True):
+    """What models read in a text: the request as if it had come as an event of this type, with this data."""
+
+    event_type: str
+    data: Json
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """One of several plans that models could not agree on: a person may choose it. ``label`` says whose it is."""
+
+    label: str
+    playbook: str
+    playbook_digest: str
+    steps: tuple[Step, ...]
+    rationale: str = ""
+    understood: Understood | None = None
+
+
+class Origin(StrEnum):
+    """Where a plan's steps come from: a playbook, one over what models read in a text (``read``), or a model."""
+
+    PLAYBOOK = "playbook"
+    READ = "read"
+    MODEL = "model"
+
+
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     """What the planner proposes. A plan with a ``refusal`` has no steps and proposes to do nothing, and why.
 
     A ``revision`` above 0 takes the place of the plan before, which is void: a person's correction, or made ``anew``.
+    One that hands over to a person may hold ``candidates``. ``understood`` is a claim: whoever acts on it checks it.
     """
 
     playbook: str
@@ -107,6 +134,9 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     revision: int = 0
     anew: bool = False
     learned: tuple[LearnedUse, ...] = ()
+    origin: Origin = Origin.PLAYBOOK
+    understood: Understood | None = None
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def token(self) -> str:
@@ -168,6 +198,7 @@ class FactSheet(Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     parties: tuple[Party, ...] = ()
     source: str = ""
+    confirmed: tuple[str, ...] = ()
 
 
 class LimitUse(Struct, frozen=True, kw_only=True):
@@ -249,11 +280,15 @@ class Word(StrEnum):
 
 
 class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A person's change of one step of a plan: other arguments (a JSON object, whole), or that it is left out."""
+    """A person's change of one step of a plan: other arguments (a JSON object, whole), or that it is left out.
+
+    ``choose`` above 0 takes the plan's candidate of that number in place of all its steps.
+    """
 
     step: str
     args: Json = NULL
     drop: bool = False
+    choose: int = 0
 
 
 class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -110,7 +110,8 @@ class ModelSettings(_Section, frozen=True):
     """Models, asked through the Messages API. ``use`` ``auto`` is where ``ANTHROPIC_API_KEY`` or a base URL is set.
 
     ``base_url`` "" is ``ANTHROPIC_BASE_URL``, else the public API; ``key_file`` "" is ``ANTHROPIC_API_KEY``. A
-    domain without an entry in ``domains`` has ``budget``. ``prices`` "" is the table that ships.
+    domain without an entry in ``domains`` has ``budget``. ``prices`` "" is the table that ships. ``plain`` is for
+    servers that know neither ``strict`` tools nor ``cache_control``.
     """
 
     use: Literal["auto", "yes", "no"] = "auto"
@@ -120,6 +121,7 @@ class ModelSettings(_Section, frozen=True):
     large: str = "claude-opus-4-5"
     judge: str = "claude-sonnet-4-5"
     prices: str = ""
+    plain: bool = False
     timeout_s: Seconds = 20.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50

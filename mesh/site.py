@@ -24,14 +24,17 @@ log = structlog.get_logger(__name__)
 ADMIN = "admin"
 OPERATOR = "operator"
 MODEL = "model"
-ROLES = ("perception", "planner", MODEL, "policy", "executor", "learner", "memory", "auditor")
-_USERS = (ADMIN, *ROLES, OPERATOR, "publisher")
+ROLES = ("perception", "planner", "policy", "executor", "learner", "memory", "auditor")
+"""The roles that every site runs."""
+PROCESSES = (*ROLES, MODEL)
+"""All roles; the last runs only where models are asked."""
+_USERS = (ADMIN, *PROCESSES, OPERATOR, "publisher")
 GROUP = "workmesh.bootstrap"
 
 Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
 
 
-RENEWABLE = (*ROLES, OPERATOR, "publisher")
+RENEWABLE = (*PROCESSES, OPERATOR, "publisher")
 """The names whose keys can be changed; that of ``admin`` is the root of all trust."""
 
 
@@ -104,7 +107,7 @@ class Site:
                 await step(bus, self.admin, packs)
 
     async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
-        entries = [entry_of(self.identity(name)) for name in (*ROLES, OPERATOR)]
+        entries = [entry_of(self.identity(name)) for name in (*PROCESSES, OPERATOR)]
         entries.append(_entry(self.admin, "service", ("policy_admin",)))
         entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
@@ -116,7 +119,7 @@ class Site:
 
 def entry_of(identity: Identity) -> TrustEntry:
     """How the key of a role or the operator is enrolled."""
-    return _entry(identity, "agent" if identity.name in ROLES else "service", (identity.name,))
+    return _entry(identity, "agent" if identity.name in PROCESSES else "service", (identity.name,))
 
 
 def _entry(identity: Identity, kind: Literal["agent", "person", "service"], roles: tuple[str, ...]) -> TrustEntry:

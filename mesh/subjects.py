@@ -136,6 +136,11 @@ def limit(domain: str, name: str, key: str) -> str:
     return f"limit.{domain}.{name}.{key}"
 
 
+def spend(domain: str, day: str) -> str:
+    """Where stands what a domain spends on models on a day (``YYYY-MM-DD``, UTC)."""
+    return f"spend.{domain}.{day}"
+
+
 def quarantine(stage: str, item_id: str) -> str:
     """Where a stage puts what it could not accept."""
     return f"quarantine.{stage}.{item_id}"

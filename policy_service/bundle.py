@@ -29,6 +29,7 @@ EXTRAS = {
     "domain": '""',
     "entity": '""',
     "playbook": '""',
+    "origin": '""',
     "stage": '""',
     "now": "0",
     "hour": "0",

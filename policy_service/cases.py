@@ -19,6 +19,7 @@ DEFAULTS: Mapping[str, str | int | bool] = {
     "domain": "",
     "entity": "",
     "playbook": "",
+    "origin": "playbook",
     "stage": "",
     "now": 1_767_355_200,
     "hour": 12,

@@ -1,6 +1,7 @@
 """A person's correction of a plan that waits: the same task, another plan, decided anew.
 
-The rule: a correction changes arguments or leaves steps out; it adds no step, no tool and no effect key.
+The rule: a correction changes arguments, leaves steps out, or takes one of the plan's own candidates as it is; it adds
+no step, no tool and no effect key.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,9 @@ def corrected(plan: Plan, said: Statement, header: Header, tools: Mapping[str, T
         raise TerminalError(f"the plan was corrected {plan.revision} times: reject it")
     if not said.changes:
         raise TerminalError("the correction changes nothing: name a step and its arguments, or approve the plan")
-    steps = plan.steps
-    for change in said.changes:
+    chosen = _chosen(plan, said)
+    steps = chosen.steps
+    for change in said.changes if chosen is plan else ():
         steps = _changed(steps, change, tools)
     if not steps:
         raise TerminalError("nothing would be left to do: reject the plan instead")
@@ -29,13 +31,34 @@ def corrected(plan: Plan, said: Statement, header: Header, tools: Mapping[str, T
         raise TerminalError("the correction leaves the plan as it is: approve it")
     note = f"corrected by {said.person} ({said.role})" + (f": {said.comment}" if said.comment else "")
     return msgspec.structs.replace(
-        plan,
+        chosen,
         header=header,
         steps=steps,
         digest=plan_digest(header.task_id, header.domain, steps),
         notes=(*plan.notes, note),
         revision=plan.revision + 1,
         anew=False,
+    )
+
+
+def _chosen(plan: Plan, said: Statement) -> Plan:
+    """The plan, or the candidate of it that the person has chosen, whole: its steps can be corrected next."""
+    numbers = [change.choose for change in said.changes if change.choose]
+    if not numbers:
+        return plan
+    if len(said.changes) > 1:
+        raise TerminalError("choose one candidate, and correct its steps after")
+    if not 1 <= numbers[0] <= len(plan.candidates):
+        raise TerminalError(f"there is no candidate {numbers[0]}: the plan has {len(plan.candidates)}")
+    candidate = plan.candidates[numbers[0] - 1]
+    return msgspec.structs.replace(
+        plan,
+        playbook=candidate.playbook,
+        playbook_digest=candidate.playbook_digest,
+        steps=candidate.steps,
+        rationale=candidate.rationale,
+        understood=candidate.understood,
+        candidates=(),
     )
 
 

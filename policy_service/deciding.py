@@ -167,6 +167,7 @@ def fact_sheet(step: str, sheet: Sheet) -> FactSheet:
         currency=sheet.currency,
         parties=sheet.parties,
         source=sheet.source,
+        confirmed=sheet.confirmed,
     )
 
 
@@ -179,6 +180,7 @@ def sheets_of(decision: Decision) -> dict[str, Sheet]:
             currency=sheet.currency,
             parties=sheet.parties,
             source=sheet.source,
+            confirmed=sheet.confirmed,
         )
         for sheet in decision.sheets
     }

@@ -16,7 +16,7 @@ import msgspec
 from cedarpy import AuthzResult, Entities, is_authorized
 
 from mesh.pack import Sheet
-from mesh.records import Call, Context, Json, Plan, StepVerdict, Struct, Verdict
+from mesh.records import Call, Context, Json, Origin, Plan, StepVerdict, Struct, Verdict
 from policy_service.annotations import Policy
 from policy_service.bundle import Bundle
 from policy_service.governance import shortest
@@ -110,7 +110,7 @@ def assess(
     if repeated := [step for step, count in counts.items() if count > 1]:
         return Assessment(verdict=Verdict.DENY, reason=f"step {repeated[0]} occurs {counts[repeated[0]]} times")
     try:
-        outside = read_outside(context.data, context.taint)
+        outside = read_outside(context.data, context.taint, written=plan.origin is Origin.MODEL)
     except _FAILURES as error:
         return Assessment(verdict=Verdict.DENY, reason=f"the event's data cannot be read: {error}")
     extras = _extras(bundle, plan, sheets, around)
@@ -134,7 +134,7 @@ def questions(
     bundle: Bundle, context: Context, plan: Plan, sheets: Mapping[str, Sheet], around: Circumstances
 ) -> list[Question]:
     """The steps as policy sees them; those without facts are left out. Raises what reading foreign values raises."""
-    outside = read_outside(context.data, context.taint)
+    outside = read_outside(context.data, context.taint, written=plan.origin is Origin.MODEL)
     extras = _extras(bundle, plan, sheets, around)
     known = [(step, sheets[step.id]) for step in plan.steps if step.id in sheets]
     return [_question(step.id, step.call, sheet, outside, extras, around) for step, sheet in known]
@@ -152,6 +152,7 @@ def _extras(
         "domain": plan.header.domain,
         "entity": around.entity,
         "playbook": plan.playbook,
+        "origin": str(plan.origin),
         "now": int(around.at.timestamp()),
         "hour": around.at.hour,
         "weekday": around.at.isoweekday(),
@@ -172,7 +173,7 @@ def _question(
         step=step,
         tool=call.tool,
         sheet=sheet,
-        tainted=tainted_arguments(call.args, outside),
+        tainted=tainted_arguments(call.args, outside.confirming(sheet.confirmed)),
         agent=around.agent,
         extras={**extras, "stage": stage} if extras else {},
     )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mesh.approvals import Shown, ShownStep, Waiting
+from mesh.approvals import Shown, ShownCandidate, ShownStep, Waiting
 from mesh.errors import TerminalError
 from mesh.journal import Stored
 from mesh.plans import plans_of
@@ -183,6 +183,15 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         voices=tuple(f"{word.statement.person} ({word.statement.role})" for word in case.approvals()),
         notes=case.plan.notes,
         revision=case.plan.revision,
+        candidates=tuple(
+            ShownCandidate(
+                number=number,
+                label=candidate.label,
+                rationale=candidate.rationale,
+                calls=tuple(step.call for step in candidate.steps),
+            )
+            for number, candidate in enumerate(case.plan.candidates, 1)
+        ),
     )
 
 

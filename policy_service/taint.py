@@ -4,7 +4,7 @@ The rule: in doubt it is tainted. Paraphrase leaves no trace here; what policy r
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -13,15 +13,24 @@ from mesh.records import Json, Struct
 
 
 class Outside(Struct, frozen=True, kw_only=True):
-    """An event's data, split: ``texts`` that came from outside, and ``known`` values of all other fields."""
+    """An event's data, split: ``texts`` that came from outside, and ``known`` values of all other fields.
+
+    ``written``: a model wrote the arguments, having read the texts: what is not known is from outside.
+    """
 
     texts: tuple[str, ...]
     known: frozenset[str]
+    written: bool = False
+
+    def confirming(self, values: Iterable[str]) -> "Outside":
+        """With these values known too."""
+        more = frozenset(_text(value) for value in values)
+        return msgspec.structs.replace(self, known=self.known | more) if more else self
 
 
-def read_outside(data: Json, pointers: tuple[str, ...]) -> Outside:
+def read_outside(data: Json, pointers: tuple[str, ...], *, written: bool = False) -> Outside:
     """Split the data by the JSON pointers (RFC 6901) to fields of outside text; whatever lies below one is outside."""
-    if not pointers:
+    if not pointers and not written:
         return Outside(texts=(), known=frozenset())
     texts: list[str] = []
     known: set[str] = set()
@@ -31,7 +40,7 @@ def read_outside(data: Json, pointers: tuple[str, ...]) -> Outside:
             texts.append(_text(value))
         elif not path.endswith("/"):
             known.add(_text(value))
-    return Outside(texts=tuple(text for text in texts if text), known=frozenset(known))
+    return Outside(texts=tuple(text for text in texts if text), known=frozenset(known), written=written)
 
 
 def tainted_arguments(args: Json, outside: Outside) -> frozenset[str]:
@@ -39,7 +48,7 @@ def tainted_arguments(args: Json, outside: Outside) -> frozenset[str]:
 
     A value that also stands in a field that is not from outside is not tainted.
     """
-    if not outside.texts:
+    if not outside.texts and not outside.written:
         return frozenset()
     named: dict[str, Any] = msgspec.json.decode(args, type=dict[str, Any])
     return frozenset(
@@ -51,6 +60,8 @@ def _is_tainted(value: str | int | float, outside: Outside) -> bool:
     text = _text(value)
     if not text or text in outside.known:
         return False
+    if outside.written:
+        return True
     if isinstance(value, str):
         return any(text in other or other in text for other in outside.texts)
     whole = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")

@@ -6,6 +6,7 @@ The rule: the same inputs give the same plan, digest included; so a plan can be 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mesh.canonical import effect_key
 from mesh.experience import LearnedUse
 from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
-from mesh.records import Call, Citation, Context, Header, Plan, Reading, Step
+from mesh.records import Call, Citation, Context, Header, Origin, Plan, Reading, Step, Understood
 
 NOT_APPLICABLE = "the playbook cannot be applied"
 
@@ -30,19 +31,30 @@ class Inputs:
     recalled: tuple[RecalledFact, ...] = ()
     notes: tuple[str, ...] = ()
     learned: tuple[LearnedUse, ...] = ()
+    understood: Understood | None = None
+
+    @property
+    def event_type(self) -> str:
+        """The type of the event, or of the request that was understood in its text."""
+        return self.understood.event_type if self.understood else self.context.event.type
+
+    @property
+    def origin(self) -> Origin:
+        """Whether models had a part in it."""
+        return Origin.READ if self.understood else Origin.PLAYBOOK
 
     @cached_property
     def variables(self) -> Variables:
-        """What expressions see."""
+        """What expressions see; a request that was understood in a text, as if it had come as an event."""
         context = self.context
         values = {
             "event": {
                 "id": context.event.id,
                 "source": context.event.source,
-                "type": context.event.type,
+                "type": self.event_type,
                 "subject": context.event.subject,
             },
-            "data": msgspec.json.decode(context.data),
+            "data": msgspec.json.decode(self.understood.data if self.understood else context.data),
             "reads": {reading.name: msgspec.json.decode(reading.answer) for reading in self.readings},
             "memory": msgspec.json.decode(msgspec.json.encode(self.recalled)),
             "task_id": context.header.task_id,
@@ -55,16 +67,63 @@ def make_plan(playbook: Playbook | None, inputs: Inputs, header: Header, revisio
 
     A ``revision`` above 0 is of one made anew.
     """
-    plan = _first_plan(playbook, inputs, header)
+    return _revised(_first_plan(playbook, inputs, header), revision)
+
+
+class Recipe(Protocol):
+    """What a plan was made by: its name, and the digest of its file."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The digest of its file."""
+        ...
+
+
+def plan_of_steps(
+    inputs: Inputs, header: Header, revision: int, recipe: Recipe, steps: tuple[Step, ...], rationale: str
+) -> Plan:
+    """The plan of steps that no playbook has made."""
+    return _revised(_of_steps(inputs, header, recipe, steps, rationale), revision)
+
+
+def refusal(header: Header, inputs: Inputs, recipe: Recipe | None, reason: str, revision: int = 0) -> Plan:
+    """The plan to do nothing, and why."""
+    return _revised(_refusal(header, inputs, recipe, reason), revision)
+
+
+def _revised(plan: Plan, revision: int) -> Plan:
     if not revision:
         return plan
-    digest = plan_digest(header.task_id, header.domain, plan.steps, revision)
+    head = plan.header
+    digest = plan_digest(head.task_id, head.domain, plan.steps, revision)
     return msgspec.structs.replace(plan, digest=digest, revision=revision, anew=True)
+
+
+def _of_steps(inputs: Inputs, header: Header, recipe: Recipe, steps: tuple[Step, ...], rationale: str) -> Plan:
+    return Plan(
+        header=header,
+        playbook=recipe.name,
+        playbook_digest=recipe.digest,
+        digest=plan_digest(header.task_id, header.domain, steps),
+        steps=steps,
+        rationale=rationale,
+        citations=_citations(inputs.recalled),
+        readings=inputs.readings,
+        notes=inputs.notes,
+        learned=inputs.learned,
+        origin=inputs.origin,
+        understood=inputs.understood,
+    )
 
 
 def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Plan:
     if playbook is None:
-        return _refusal(header, inputs, None, f"no playbook for {inputs.context.event.type}")
+        return _refusal(header, inputs, None, f"no playbook for {inputs.event_type}")
     variables = inputs.variables
     put_parameters(playbook, inputs)
     variables.put("effect_keys", {step.id: effect_key(header.task_id, step.id) for step in playbook.steps})
@@ -78,18 +137,7 @@ def _first_plan(playbook: Playbook | None, inputs: Inputs, header: Header) -> Pl
         return _refusal(header, inputs, playbook, f"{NOT_APPLICABLE}: {error}")
     if not steps:
         return _refusal(header, inputs, playbook, "no step of the playbook applies")
-    return Plan(
-        header=header,
-        playbook=playbook.name,
-        playbook_digest=playbook.digest,
-        digest=plan_digest(header.task_id, header.domain, steps),
-        steps=steps,
-        rationale=rationale,
-        citations=_citations(inputs.recalled),
-        readings=inputs.readings,
-        notes=inputs.notes,
-        learned=inputs.learned,
-    )
+    return _of_steps(inputs, header, playbook, steps, rationale)
 
 
 def put_parameters(playbook: Playbook, inputs: Inputs) -> None:
@@ -161,15 +209,17 @@ def recalled_of(plan: Plan) -> tuple[RecalledFact, ...]:
     )
 
 
-def _refusal(header: Header, inputs: Inputs, playbook: Playbook | None, reason: str) -> Plan:
+def _refusal(header: Header, inputs: Inputs, recipe: Recipe | None, reason: str) -> Plan:
     return Plan(
         header=header,
-        playbook=playbook.name if playbook else "",
-        playbook_digest=playbook.digest if playbook else "",
+        playbook=recipe.name if recipe else "",
+        playbook_digest=recipe.digest if recipe else "",
         digest=plan_digest(header.task_id, header.domain, ()),
         refusal=reason,
         citations=_citations(inputs.recalled),
         readings=inputs.readings,
         notes=inputs.notes,
         learned=inputs.learned,
+        origin=inputs.origin,
+        understood=inputs.understood,
     )

@@ -193,7 +193,9 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
         events=source.events,
         when=Expression(source.when, f"{file} when"),
         recall=tuple(_recall(recall, f"{file} recall {number}") for number, recall in enumerate(source.recall, 1)),
-        reads=tuple((read.name, _invocation(read, f"{file} read {read.name}", tools, True)) for read in source.reads),
+        reads=tuple(
+            (read.name, compile_call(read, f"{file} read {read.name}", tools, read_only=True)) for read in source.reads
+        ),
         refuse=tuple(
             (Expression(rule.when, f"{file} refuse"), Expression(rule.reason, f"{file} refuse"))
             for rule in source.refuse
@@ -223,17 +225,18 @@ def _step(step: StepSource, file: str, tools: Mapping[str, Tool]) -> PlaybookSte
     undo = step.compensation
     return PlaybookStep(
         id=step.id,
-        call=_invocation(step, place, tools, False),
+        call=compile_call(step, place, tools, read_only=False),
         when=Expression(step.when, f"{place} when"),
         needs=step.needs,
         optional=step.optional,
-        compensation=_invocation(undo, f"{place} compensation", tools, False) if undo else None,
+        compensation=compile_call(undo, f"{place} compensation", tools, read_only=False) if undo else None,
     )
 
 
-def _invocation(
-    call: CallSource | ReadSource | StepSource, place: str, tools: Mapping[str, Tool], read_only: bool
+def compile_call(
+    call: CallSource | ReadSource | StepSource, place: str, tools: Mapping[str, Tool], *, read_only: bool
 ) -> Invocation:
+    """A call of a known tool with all arguments that it needs; raises ``SettingsError`` naming the place."""
     tool = tools.get(call.tool)
     if tool is None:
         raise SettingsError(f"{place}: no tool {call.tool!r}; there are {', '.join(sorted(tools))}")

@@ -1,8 +1,14 @@
 """The planner process."""
 
+import os
+
+from agents.planner.budgets import Budgets
 from agents.planner.handler import Planner
 from agents.planner.learned import LearnedChanges
+from agents.planner.making import Maker
 from agents.planner.playbook import load_playbooks
+from agents.planner.prompts import load_prompts
+from agents.planner.texts import Texts
 from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
 from mesh.control import controlling
 from mesh.learned import LEARNED
@@ -30,7 +36,11 @@ async def run(settings: Settings) -> None:
         learned = LearnedChanges(playbooks)
         controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), LEARNED))
         controls.on_change(LEARNED, learned.replace)
-        at_once = settings.runtime.concurrency
-        planner = Planner(process.journal, recall, playbooks, toolboxes, turns, learned, at_once=at_once)
+        maker = Maker(recall, playbooks, toolboxes, learned)
+        prompts = {name: load_prompts(pack.prompts, tools[name], pack.events) for name, pack in process.packs.items()}
+        budgets = Budgets(process.bus, settings.models)
+        are_on = settings.models.is_on(os.environ)
+        texts = Texts(maker, prompts, toolboxes, settings.models, budgets.left, are_on=are_on)
+        planner = Planner(process.journal, maker, texts, turns, at_once=settings.runtime.concurrency)
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -5,16 +5,29 @@ The rule: what a playbook would have read or recalled otherwise than on record i
 
 from functools import cache
 
+import msgspec
+
 from agents.planner.expressions import ExpressionError
 from agents.planner.learned import InForce, pick
-from agents.planner.planning import NOT_APPLICABLE, Inputs, make_plan, put_parameters, recalled_of
+from agents.planner.planning import (
+    NOT_APPLICABLE,
+    Inputs,
+    make_plan,
+    plan_of_steps,
+    put_parameters,
+    recalled_of,
+)
 from agents.planner.playbook import Playbook, load_playbooks
+from agents.planner.prompts import Prompts, load_prompts
+from agents.planner.reading import Classified, HandOver, exchange_of, kept_of, read_text
+from agents.planner.unforeseen import Proposal, propose
 from mesh.canonical import canonical_json
 from mesh.memory import Question
-from mesh.pack import load_packs
+from mesh.pack import Pack, load_packs
 from mesh.plans import plans_of
-from mesh.records import Context, Plan
+from mesh.records import Context, Origin, Plan, Understood
 from mesh.replay import Recorded, Replayed, compare
+from mesh.tools import Tool
 
 _FIELDS = ("playbook", "playbook_digest", "digest", "steps", "refusal", "rationale")
 
@@ -26,6 +39,9 @@ def replay(recorded: Recorded) -> Replayed:
     plan = next(own, None)
     if context is None or plan is None:
         return Replayed(stage="planner", records=0)
+    prompts = _prompts(context.header.domain)
+    if prompts is not None and prompts.reads_text(context.event.type) and plan.origin is not Origin.PLAYBOOK:
+        return _read_again(prompts, recorded, context, plan)
     # A shadow plans many tasks again in one process: compiled once. A person's replay reads what is installed now.
     playbooks = (_load if recorded.learned is None else _loaded)(context.header.domain)
     in_force = InForce.of(plan.learned if recorded.learned is None else recorded.learned)
@@ -40,6 +56,10 @@ def replay(recorded: Recorded) -> Replayed:
     again = make_plan(book, inputs, plan.header, plan.revision)
     if recorded.learned is not None and again.refusal.startswith(NOT_APPLICABLE):
         return Replayed(stage="planner", records=0, unknown=again.refusal)
+    return _compared(recorded, plan, again)
+
+
+def _compared(recorded: Recorded, plan: Plan, again: Plan) -> Replayed:
     differences = compare(
         "plan", {name: getattr(plan, name) for name in _FIELDS}, {name: getattr(again, name) for name in _FIELDS}
     )
@@ -47,9 +67,47 @@ def replay(recorded: Recorded) -> Replayed:
     return Replayed(stage="planner", records=1, differences=differences, plan=shown)
 
 
+def _read_again(prompts: Prompts, recorded: Recorded, context: Context, plan: Plan) -> Replayed:
+    """A text's plan from the recorded answers of models, held again against what they were shown: nobody is asked."""
+    exchange = exchange_of(recorded.items)
+    inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes)
+    try:
+        found = read_text(prompts, lambda classified: kept_of(prompts, context, classified), exchange)
+        if plan.origin is Origin.MODEL and isinstance(found, Classified) and prompts.plan is not None:
+            proposal = propose(prompts.plan, context.header.task_id, exchange)
+            if isinstance(proposal, Proposal):
+                again = plan_of_steps(
+                    inputs, plan.header, plan.revision, prompts.plan.file, proposal.steps, proposal.rationale
+                )
+                return _compared(recorded, plan, again)
+        if isinstance(found, Understood) and plan.understood is not None:
+            # Revisions aside, a correction has no say here: it is the planner's own plan.
+            books = _loaded(context.header.domain)
+            inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes, plan.learned, found)
+            book, _ = pick(books, inputs.event_type, inputs.variables, InForce.of(plan.learned))
+            return _compared(recorded, plan, make_plan(book, inputs, plan.header, plan.revision))
+        if isinstance(found, HandOver) and plan.understood is None:
+            again = msgspec.structs.replace(plan, rationale=found.reason)
+            return _compared(recorded, plan, again)
+    except ExpressionError as error:
+        return Replayed(stage="planner", records=0, unknown=str(error))
+    said = "they were understood otherwise" if plan.understood is None else "they are not understood so"
+    return Replayed(stage="planner", records=0, unknown=f"under the prompts of now {said}, or a judge had a say")
+
+
 def _load(domain: str) -> tuple[Playbook, ...]:
     pack = load_packs((domain,))[domain]
-    return load_playbooks(pack.playbooks, {tool.name: tool for tool in pack.tools(pack.read_options(None))})
+    return load_playbooks(pack.playbooks, _tools(pack))
+
+
+@cache
+def _prompts(domain: str) -> Prompts | None:
+    pack = load_packs((domain,))[domain]
+    return load_prompts(pack.prompts, _tools(pack), pack.events)
+
+
+def _tools(pack: Pack) -> dict[str, Tool]:
+    return {tool.name: tool for tool in pack.tools(pack.read_options(None))}
 
 
 _loaded = cache(_load)

@@ -93,6 +93,16 @@ class UndoArgs(Arguments, frozen=True, kw_only=True):
 
 StepArgs = ReturnArgs | ExchangeArgs | CancelArgs | ChangeItemsArgs | ChangeAddressArgs | ChangePaymentArgs | NotifyArgs
 
+
+class HandOverArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A customer's message that a person must read: why, and what was made of it so far."""
+
+    user_id: Identifier
+    message: Annotated[str, msgspec.Meta(max_length=10_000)]
+    reason: Annotated[str, msgspec.Meta(max_length=2_000)]
+    options: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
+
+
 STEPS: Mapping[str, type[StepArgs]] = {
     "retail.return": ReturnArgs,
     "retail.exchange": ExchangeArgs,

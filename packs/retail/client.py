@@ -4,7 +4,7 @@ The rule: ``NotSentError`` only where nothing changed, ``ToolRefusedError`` only
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ import msgspec
 from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from packs.retail.arguments import OrderArgs
-from packs.retail.facts import Customer, Document, Item, Lookup, Order, cents
+from packs.retail.facts import Customer, Document, Item, Lookup, Order, Variant, cents
 
 # A tool gives up after 2.0 s (packs.retail.tools); each wait here ends sooner, so the error can still say more.
 TIMEOUT = httpx2.Timeout(connect=0.5, pool=0.5, write=0.5, read=1.8)
@@ -32,6 +32,14 @@ class NamedItem(Item, frozen=True, kw_only=True):
     """A piece of an order with its name."""
 
     name: str = ""
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class NamedVariant(Variant, frozen=True, kw_only=True):
+    """A variant with its name."""
+
+    name: str = ""
+    options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class NamedOrder(Order, frozen=True, kw_only=True):
@@ -57,6 +65,7 @@ class ShopLookup(Lookup, frozen=True, kw_only=True):
 
     order: NamedOrder | None
     user: NamedCustomer | None
+    variants: Mapping[str, NamedVariant | None] = msgspec.field(default_factory=dict)
 
 
 class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +116,16 @@ class Shop:
         async with httpx2.AsyncClient(timeout=waits, limits=LIMITS, trust_env=False) as client:
             yield cls(url, client)
 
-    async def lookup(self, order_id: str, user_id: str, variants: Sequence[str] = ()) -> ShopLookup:
+    async def lookup(
+        self, order_id: str, user_id: str, variants: Sequence[str] = (), *, siblings: bool = False
+    ) -> ShopLookup:
         """The documents of an order, a customer and variants; raises ``NotSentError`` when the shop cannot tell.
 
+        With ``siblings`` come all variants of the order's products.
         Whoever asks the same while an answer is on its way gets that answer.
         """
         query = urlencode([("order", order_id), ("user", user_id), *(("variant", each) for each in variants)])
+        query += "&siblings=yes" if siblings else ""
         looking = self._looking.get(query)
         if looking is None:
             looking = self._looking[query] = asyncio.create_task(self._look(query), name="lookup")

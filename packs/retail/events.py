@@ -1,4 +1,6 @@
-"""The six kinds of request that the storefront sends, as events; the customer in ``user_id`` is authenticated there.
+"""The six kinds of request that the storefront sends as events, and what customers write in free text.
+
+The customer in ``user_id`` is authenticated there.
 
 The rule: unknown fields are passed over, but what is known is held to its type and bounds.
 """
@@ -76,6 +78,13 @@ class ChangePaymentRequested(Request, frozen=True, kw_only=True):
     payment_method_id: Id
 
 
+class MessageReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """What a customer wrote, in their own words; nothing else is known of what they want."""
+
+    user_id: Id
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+
+
 _MESSAGE = "/message"
 # The customer types the lines of an address; ids and the reason of a cancellation are picked from lists.
 _ADDRESS = ("/address1", "/address2", "/city", "/country", "/state", "/zip")
@@ -87,4 +96,7 @@ EVENTS = (
     EventType("retail.change-items.requested", ChangeItemsRequested, taint=(_MESSAGE,), entity="order"),
     EventType("retail.change-address.requested", ChangeAddressRequested, taint=(_MESSAGE, *_ADDRESS), entity="order"),
     EventType("retail.change-payment.requested", ChangePaymentRequested, taint=(_MESSAGE,), entity="order"),
+    EventType("retail.message.received", MessageReceived, taint=(_MESSAGE,), entity="customer"),
 )
+
+MESSAGE = "retail.message.received"

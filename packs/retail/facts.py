@@ -84,7 +84,7 @@ class Lookup(Document, frozen=True, kw_only=True):
 
     order: Order | None
     user: Customer | None
-    variants: dict[str, Variant | None] = {}
+    variants: Mapping[str, Variant | None] = {}
 
 
 class RetailFacts(msgspec.Struct, frozen=True, kw_only=True):

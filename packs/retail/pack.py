@@ -96,5 +96,6 @@ pack = Pack(
     connect=connect,
     playbooks=FOLDER / "playbooks",
     policies=FOLDER / "policies",
+    prompts=FOLDER / "prompts",
     facts=read_facts,
 )

@@ -1,6 +1,7 @@
 """The policy information point: what policy must know of a step, read fresh from the shop.
 
 The rule: who asks, and for what, stands in the event that the storefront sent; a step that differs from it is denied.
+What models read in a message is held against the message.
 """
 
 from collections.abc import Mapping
@@ -10,17 +11,19 @@ import msgspec
 
 from mesh.canonical import effect_key
 from mesh.errors import NotSentError, RetryableError
+from mesh.grounding import Sources
 from mesh.pack import Sheet
 from mesh.records import Context, Party, Plan, Step
-from packs.retail.arguments import ARGUMENTS, ChangeItemsArgs, ExchangeArgs, StepArgs, UndoArgs
+from packs.retail.arguments import ARGUMENTS, ChangeItemsArgs, ExchangeArgs, HandOverArgs, StepArgs, UndoArgs
 from packs.retail.client import Shop
-from packs.retail.events import EVENTS, Request
-from packs.retail.facts import Lookup, RetailFacts, facts_for
+from packs.retail.events import EVENTS, MESSAGE, MessageReceived, OrderId, Request
+from packs.retail.facts import CANCEL_REASONS, Lookup, RetailFacts, facts_for
 from packs.retail.tools import SHOP
 
 CUSTOMER = "customer"
 NOTIFY = "retail.notify"
 UNDO = "retail.undo"
+HAND_OVER = "retail.hand-over"
 
 _REQUESTS = {kind.name: kind.data for kind in EVENTS}
 
@@ -30,9 +33,12 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
 
     Of an event or a step that cannot be read, every fact is false: policy denies it.
     """
-    asked, args = _request(context), _arguments(step)
+    if step.call.tool == HAND_OVER:
+        return _of_hand_over(context, step)
+    asked, args = _request(context, plan, step), _arguments(step)
     facts = RetailFacts()
     parties: tuple[Party, ...] = ()
+    confirmed: tuple[str, ...] = ()
     if asked is not None and args is not None:
         shop: Shop = systems[SHOP]
         # The steps of a plan are about one request: asked alike, the shop is asked once for all of them.
@@ -42,14 +48,19 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
             lookup = await shop.lookup(args.order_id, asked.user_id, variants)
         except NotSentError as error:
             raise RetryableError(f"step {step.id}: the shop cannot be asked about {args.order_id}: {error}") from error
-        facts = facts_of(context, asked, step, args, lookup)
+        facts = facts_of(context, plan, asked, step, args, lookup)
         parties = (Party(kind=CUSTOMER, id=asked.user_id),)
+        confirmed = _confirmed(facts, lookup)
     return Sheet(
-        facts=msgspec.Raw(msgspec.json.encode(facts)), amount=facts.amount, parties=parties, source="the shop, read now"
+        facts=msgspec.Raw(msgspec.json.encode(facts)),
+        amount=facts.amount,
+        parties=parties,
+        source="the shop, read now",
+        confirmed=confirmed,
     )
 
 
-def facts_of(context: Context, asked: Request, step: Step, args: StepArgs, lookup: Lookup) -> RetailFacts:
+def facts_of(context: Context, plan: Plan, asked: Request, step: Step, args: StepArgs, lookup: Lookup) -> RetailFacts:
     """The facts of a step, held against the request; ``lookup`` is that of the step's order and the asking customer.
 
     Another order, or a compensation that reaches beyond the step, does not match the owner; another tool, item,
@@ -58,7 +69,7 @@ def facts_of(context: Context, asked: Request, step: Step, args: StepArgs, looku
     tool = step.call.tool
     facts = facts_for(tool, args, lookup, customer=asked.user_id)
     in_reach = args.order_id == asked.order_id and _undoes_itself(context, asked, step)
-    as_asked = (tool == NOTIFY or f"{tool}.requested" == context.event.type) and _same(asked, args)
+    as_asked = (tool == NOTIFY or f"{tool}.requested" == _kind(context, plan)) and _same(asked, args)
     return msgspec.structs.replace(
         facts,
         owner_matches=facts.owner_matches and in_reach,
@@ -66,14 +77,70 @@ def facts_of(context: Context, asked: Request, step: Step, args: StepArgs, looku
     )
 
 
-def _request(context: Context) -> Request | None:
-    """The event's data, or ``None`` when it is none of this pack's."""
+def _kind(context: Context, plan: Plan) -> str:
+    """The type of request: the event's, or what a message was understood as."""
+    if context.event.type == MESSAGE and plan.understood is not None:
+        return plan.understood.event_type
+    return context.event.type
+
+
+def _request(context: Context, plan: Plan, step: Step) -> Request | None:
+    """What is asked for, or ``None`` when it is none of this pack's requests.
+
+    What models read in a message counts only as far as the message bears it out: it names the order, and the customer
+    is the one who wrote it. Of a message that was not read so only the order that the step names counts.
+    """
+    if context.event.type == MESSAGE:
+        return _in_message(context, plan, step)
     kind = _REQUESTS.get(context.event.type)
     try:
         request = msgspec.json.decode(context.data, type=kind) if kind else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return request if isinstance(request, Request) else None
+
+
+def _in_message(context: Context, plan: Plan, step: Step) -> Request | None:
+    understood = plan.understood
+    kind = _REQUESTS.get(understood.event_type) if understood else None
+    try:
+        written = msgspec.json.decode(context.data, type=MessageReceived)
+        if understood is None:
+            order = msgspec.json.decode(step.call.args, type=_Order).order_id
+            request: object = Request(order_id=order, user_id=written.user_id)
+        else:
+            request = msgspec.json.decode(understood.data, type=kind) if kind else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(request, Request) or request.user_id != written.user_id:
+        return None
+    return request if Sources([written.message]).holds(request.order_id) else None
+
+
+class _Order(msgspec.Struct, frozen=True, kw_only=True):
+    order_id: OrderId
+
+
+def _of_hand_over(context: Context, step: Step) -> Sheet:
+    """A message that a person is to read: nothing moves, and it is the customer's own."""
+    try:
+        written = msgspec.json.decode(context.data, type=MessageReceived)
+        args = msgspec.json.decode(step.call.args, type=HandOverArgs)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Sheet(facts=msgspec.Raw(msgspec.json.encode(RetailFacts())), source="the message")
+    same = args.user_id == written.user_id and args.message == written.message
+    facts = RetailFacts(order_found=True, customer_found=True, owner_matches=same, args_amount_matches=True)
+    parties = (Party(kind=CUSTOMER, id=written.user_id),)
+    return Sheet(facts=msgspec.Raw(msgspec.json.encode(facts)), parties=parties, source="the message")
+
+
+def _confirmed(facts: RetailFacts, lookup: Lookup) -> tuple[str, ...]:
+    """The ids that the shop holds for this very customer, and the reasons that it knows."""
+    if not facts.owner_matches or lookup.order is None or lookup.user is None:
+        return ()
+    ids = [lookup.order.order_id, *(item.item_id for item in lookup.order.items), *lookup.user.payment_methods]
+    ids += [name for name, variant in lookup.variants.items() if variant is not None]
+    return tuple(dict.fromkeys((*ids, lookup.user.email, *sorted(CANCEL_REASONS))))
 
 
 def _arguments(step: Step) -> StepArgs | None:

@@ -9,8 +9,9 @@ import msgspec
 
 from mesh.errors import ToolRefusedError
 from mesh.tools import Recovery, Tool, ToolCall, VerifyFunction
-from packs.retail.arguments import ARGUMENTS, NotifyArgs, OrderArgs, UndoArgs
+from packs.retail.arguments import ARGUMENTS, HandOverArgs, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import ChangeAnswer, Shop
+from packs.retail.order import OrderView, OrderViewArgs, view
 from packs.retail.outbox import FolderOutbox, Notice
 from packs.retail.quote import Quote, QuoteArgs, quote
 
@@ -40,7 +41,7 @@ class Outbox(Protocol):
 def make_tools(recovery: Recovery, *, by_smtp: bool) -> tuple[Tool, ...]:
     """All tools; ``recovery`` is how a change in doubt at the shop is settled."""
     changes = (_change_tool(name, does, recovery) for name, does in _CHANGES.items())
-    return (*changes, _undo_tool(recovery), _notify_tool(by_smtp), _QUOTE)
+    return (*changes, _undo_tool(recovery), _notify_tool(by_smtp), _QUOTE, _ORDER, _HAND_OVER)
 
 
 def _change_tool(name: str, description: str, recovery: Recovery) -> Tool:
@@ -129,4 +130,41 @@ _QUOTE = Tool(
     timeout_s=_TIMEOUT_S,
     read_only=True,
     description="what a request would move, and whom it concerns",
+)
+
+
+async def _show_order(args: OrderViewArgs, call: ToolCall) -> OrderView:
+    shop: Shop = call.system
+    return view(args, await shop.lookup(args.order_id, args.user_id, siblings=True))
+
+
+_ORDER = Tool(
+    name="retail.order",
+    args=OrderViewArgs,
+    run=_show_order,
+    recovery=Recovery.IDEMPOTENT,
+    target=SHOP,
+    timeout_s=_TIMEOUT_S,
+    read_only=True,
+    description="a customer's own order: its items, what they can be swapped for, and the customer's ways to pay",
+)
+
+
+class HandedOver(msgspec.Struct, frozen=True, kw_only=True):
+    """A person has taken the message on."""
+
+    taken: bool = True
+
+
+async def _take_over(_: HandOverArgs, __: ToolCall) -> HandedOver:
+    return HandedOver()
+
+
+# The person's approval is all there is to it: it says that the message was seen to, and the journal keeps that.
+_HAND_OVER = Tool(
+    name="retail.hand-over",
+    args=HandOverArgs,
+    run=_take_over,
+    recovery=Recovery.IDEMPOTENT,
+    description="have a person read a message and see to it",
 )

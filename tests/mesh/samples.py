@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from mesh import canonical
+from mesh.inference import CompletionStatus, Mode, ModelRole, Tier
 from mesh.plans import plan_digest
 from mesh.records import (
     AnyRecord,
@@ -13,6 +14,7 @@ from mesh.records import (
     Call,
     Causation,
     Citation,
+    Completion,
     Context,
     Decision,
     Effect,
@@ -26,6 +28,7 @@ from mesh.records import (
     OutcomeStatus,
     Phase,
     Plan,
+    Prompt,
     Purpose,
     Reading,
     Result,
@@ -134,6 +137,56 @@ def lesson(task_id: str = "t1", *, status: str = "completed", name: str = "-") -
     return Lesson(header=header(task_id), name=name, playbook="returns", status=status, tools=("refund",))
 
 
+def prompt(task_id: str = "t1") -> Prompt:
+    """A question to a model."""
+    return Prompt(
+        header=header(task_id),
+        name="extract~2",
+        role=ModelRole.EXTRACT,
+        file="shop.extract",
+        digest="sha256:5",
+        system="Read the message.",
+        user='{"message":"please return it"}',
+        schema=json({"type": "object"}),
+        chain=(Tier.SMALL, Tier.LARGE),
+        reason="the small model first",
+        max_tokens=64,
+        sample=1,
+        mode=Mode.BATCH,
+        answer_by=AT,
+        readings=(Reading(name="order", call=Call(tool="look", args=json({"id": 1})), answer=json({"paid": 5})),),
+    )
+
+
+def completion(task_id: str = "t1") -> Completion:
+    """A model's answer."""
+    return Completion(
+        header=header(task_id),
+        name="extract~2",
+        status=CompletionStatus.ANSWERED,
+        model="small-1",
+        output=json({"order": "o1"}),
+        text="so be it",
+        reason="the first was busy",
+        usage=(
+            Usage(
+                model="small-1",
+                tokens_in=9,
+                tokens_out=3,
+                cost_micro_usd=12,
+                tokens_cached=4,
+                tokens_written=5,
+                mode=Mode.BATCH,
+                prices="2026-11-01",
+                certain=False,
+            ),
+        ),
+        reused="task.completion.shop.t0.extract",
+        batch="msgbatch_1",
+        duration_ms=12.5,
+    )
+
+
 def one_of_each(task_id: str = "t1") -> tuple[AnyRecord, ...]:
     """A record of each kind, no field left at its default."""
     statement = Statement(
@@ -158,6 +211,8 @@ def one_of_each(task_id: str = "t1") -> tuple[AnyRecord, ...]:
     )
     return (
         context(task_id),
+        prompt(task_id),
+        completion(task_id),
         plan(task_id),
         Decision(
             header=header(task_id),

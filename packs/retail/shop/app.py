@@ -95,7 +95,8 @@ class Shop:
     async def lookup(self, request: Request) -> Response:
         """Answer one order, one user and any variants, null where there is none."""
         query = request.query_params
-        found = await self._run(self._store.lookup, query.get("order"), query.get("user"), query.getlist("variant"))
+        wanted = query.get("order"), query.get("user"), query.getlist("variant")
+        found = await self._run(self._store.lookup, *wanted, siblings=query.get("siblings") == "yes")
         return _json(found)
 
     async def export(self, _: Request) -> Response:

@@ -6,7 +6,7 @@ The one rule: a change, its key and its answer are committed in one transaction 
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,9 +121,12 @@ class Store:
         with closing(self._db.execute(sql, (after, limit))) as rows:
             return [LogEntry(**dict(zip(LogEntry.__struct_fields__, row, strict=True))) for row in rows]
 
-    def lookup(self, order_id: str | None, user_id: str | None, item_ids: list[str]) -> Lookup:
-        """Give the documents of an order, a user and variants."""
+    def lookup(self, order_id: str | None, user_id: str | None, item_ids: list[str], siblings: bool = False) -> Lookup:
+        """Give the documents of an order, a user and variants; with ``siblings`` all those of the order's products."""
         order, user = self._document("orders", "order_id", order_id), self._document("users", "user_id", user_id)
+        if siblings and order is not None:
+            products = {item.product_id for item in msgspec.json.decode(order, type=Order).items}
+            item_ids = [*item_ids, *self._variants_of(products)]
         variants = {item_id: self._document("variants", "item_id", item_id) for item_id in item_ids}
         return Lookup(
             order=None if order is None else msgspec.Raw(order),
@@ -229,6 +232,10 @@ class Store:
     def _user(self, user_id: str) -> User | None:
         document = self._document("users", "user_id", user_id)
         return None if document is None else msgspec.json.decode(document, type=User)
+
+    def _variants_of(self, products: Iterable[str]) -> list[str]:
+        sql = "SELECT item_id FROM variants WHERE json_extract(document, '$.product_id') = ? ORDER BY item_id"
+        return [row[0] for product in sorted(products) for row in self._db.execute(sql, (product,))]
 
     def _document(self, table: str, column: str, key: str | None) -> bytes | None:
         row = self._row(f"SELECT document FROM {table} WHERE {column} = ?", key)

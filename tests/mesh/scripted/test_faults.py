@@ -69,7 +69,8 @@ async def test_a_path_can_fail_whatever_it_holds() -> None:
         with pytest.raises(anthropic.APIConnectionError):
             await ask(client)
         await ask(client)
-        over_http = (await httpx2.AsyncClient().get(f"{server.url}/_scripted/calls")).json()
+        async with httpx2.AsyncClient() as http:
+            over_http = (await http.get(f"{server.url}/_scripted/calls")).json()
     assert [(call.billed, call.answered) for call in server.calls] == [(True, False), (True, True)]
     assert over_http == msgspec.to_builtins(server.calls)
 

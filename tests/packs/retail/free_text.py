@@ -87,16 +87,16 @@ def expectations(folder: Path) -> list[Expectation]:
 
 
 def conversations(folder: Path) -> list[Conversation]:
-    """What a competent model answers to ``classify`` and ``extract`` for each message; the longest message first.
+    """What a competent model answers to ``classify``, ``extract`` and ``judge`` for each message.
 
-    A prompt is told by the message standing in its user turn, and by what its schema asks for.
+    A prompt is told by the message as it stands in the JSON of its user turn, and by what its schema asks for.
     """
     said: dict[str, list[Conversation]] = {}
     for event, expectation in zip(events(folder), expectations(folder), strict=True):
-        if expectation.outcome != "rejected":
+        if expectation.outcome not in ("rejected", "conflict"):
             message = event["data"]["message"]
             said.setdefault(message, list(_said(message, expectation)))
-    return [each for message in sorted(said, key=len, reverse=True) for each in said[message]]
+    return [each for conversations in said.values() for each in conversations]
 
 
 def understand(message: str, customer: str, shop: Shop) -> Request:
@@ -186,13 +186,17 @@ def _swapped(text: str, items: list[dict[str, Any]], shop: Shop) -> tuple[list[s
 
 def _said(message: str, expectation: Expectation) -> Iterator[Conversation]:
     request, title = expectation.request, f"{expectation.id}: {message[:60]}"
-    sorted_as = UNCLEAR if request is None else {"intent": request.type, "order_id": request.data["order_id"]}
-    yield Conversation(
-        conversation=f"{title} (what is it?)", when=When(asks="intent", user=message), says=(Turn(answer=sorted_as),)
-    )
-    if request:
-        yield Conversation(
-            conversation=f"{title} (in full)",
-            when=When(asks=tuple(request.data), user=message),
-            says=(Turn(answer=request.data),),
-        )
+    shown = f'"message":{json.dumps(message, ensure_ascii=False)}'
+
+    def answers(role: str, answer: dict[str, Any]) -> Conversation:
+        when = When(asks=tuple(answer), user=shown)
+        return Conversation(conversation=f"{title} ({role})", when=when, says=(Turn(answer=answer),))
+
+    if request is None:
+        yield answers("classify", UNCLEAR | {"note": f"It {expectation.why}."})
+        return
+    order_id = {"order_id": request.data["order_id"]}
+    yield answers("classify", {"intent": request.type, **order_id, "note": ""})
+    fields = {name: value for name, value in request.data.items() if name not in order_id}
+    yield answers("extract", {**fields, "missing": ""})
+    yield answers("judge", {"agrees": True, "why": "The steps are what the message asks for."})

@@ -1,0 +1,169 @@
+"""The model stage: one prompt in, one completion out.
+
+The rule: a prompt whose completion stands is not asked again, and what was or may have been paid is in the completion.
+"""
+
+import asyncio
+import time
+
+import structlog
+
+from agents.model.account import Account
+from agents.model.asking import Asker, Ending
+from agents.model.ledger import Ledger
+from agents.model.reuse import Answer, Reuse
+from agents.model.tiers import Target, Tiers
+from mesh import metrics, subjects, tracing
+from mesh.errors import TerminalError
+from mesh.halts import Halts
+from mesh.inference import Completion, CompletionStatus, Prompt, Usage
+from mesh.journal import Journal, Write
+from mesh.record import Header
+from mesh.runtime import NotYetError, Outputs, Work
+from mesh.settings import ModelSettings
+from mesh.spending import ClaimLostError, cost, micro_usd
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 0.5
+_LOOKS = 240  # for what another copy is about to write; then the input comes again
+_COST = metrics.Bound(metrics.MODEL_COST)
+_COMPLETIONS = metrics.Bound(metrics.COMPLETIONS)
+
+
+class ModelStage:
+    """Answers prompts. What it writes itself, because money goes with it, the runtime does not commit again."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        ledger: Ledger,
+        asker: Asker,
+        tiers: Tiers,
+        reuse: Reuse,
+        halts: Halts,
+        settings: ModelSettings,
+    ) -> None:
+        self._journal = journal
+        self._ledger = ledger
+        self._asker = asker
+        self._tiers = tiers
+        self._reuse = reuse
+        self._halts = halts
+        self._settings = settings
+
+    async def answer(self, work: Work) -> Outputs:
+        """The handler of the model stage."""
+        prompt = work.record()
+        if not isinstance(prompt, Prompt):
+            raise TerminalError(f"{work.subject} at {work.seq} is a {prompt.kind}, not a prompt")
+        subject = completion_subject(prompt)
+        if await self._journal.record(subject) is not None:
+            return ()
+        self._halts.require(prompt.header.domain, agents=(work.writer,))
+        chain = self._tiers.chain(prompt)
+        is_first = work.attempt == 1 and not work.is_released
+        found = await self._reuse.find(prompt, chain)
+        if found is not None and is_first:  # no money goes with it
+            return (Write(_counted(_reused(prompt, work, found, ()))),)
+        account = self._account(prompt, work, is_first=is_first)
+        try:
+            completion = await self._complete(prompt, work, chain, account, found)
+        except ClaimLostError as error:
+            log.info("question_taken_over", subject=subject, reason=str(error))
+            return await self._wait_for(subject)
+        _counted(completion)
+        await self._reuse.keep(prompt, chain, completion)
+        return ()
+
+    def _account(self, prompt: Prompt, work: Work, *, is_first: bool) -> Account:
+        cap = micro_usd(self._settings.budget_of(prompt.header.domain).usd_per_day)
+        return Account(self._ledger, prompt, work.writer, cap=cap, is_first=is_first)
+
+    async def _complete(
+        self, prompt: Prompt, work: Work, chain: list[Target], account: Account, found: Answer | None
+    ) -> Completion:
+        if found is not None:
+            return await account.settle(lambda usage: _reused(prompt, work, found, usage))
+        started = time.perf_counter()
+        try:
+            ending = await self._asker.ask(prompt, chain, account)
+        except NotYetError:
+            await account.release()
+            raise
+        ms = round((time.perf_counter() - started) * 1000, 1)
+        header = header_of(prompt, work)
+        return await account.settle(lambda usage: completion_of(prompt, header, ending, usage, duration_ms=ms))
+
+    async def _wait_for(self, subject: str) -> Outputs:
+        """Wait for the completion that another copy writes: giving the input back now would have it asked again."""
+        for _ in range(_LOOKS):
+            if await self._journal.record(subject) is not None:
+                return ()
+            await asyncio.sleep(_LOOK_S)
+        raise NotYetError(f"{subject} is not there yet")
+
+
+def completion_subject(prompt: Prompt) -> str:
+    """Where the completion of a prompt stands."""
+    return subjects.record("completion", prompt.header.domain, prompt.header.task_id, prompt.name)
+
+
+def header_of(prompt: Prompt, work: Work) -> Header:
+    """The header of the completion of a prompt."""
+    head = prompt.header
+    return work.header(head.task_id, head.domain, tracing.child(head.traceparent, "completion", prompt.name))
+
+
+def completion_of(
+    prompt: Prompt,
+    header: Header,
+    ending: Ending,
+    usage: tuple[Usage, ...],
+    *,
+    reused: str = "",
+    batch: str = "",
+    duration_ms: float = 0.0,
+) -> Completion:
+    """The record of an ending."""
+    return Completion(
+        header=header,
+        name=prompt.name,
+        status=ending.status,
+        model=ending.model,
+        output=ending.output,
+        text=ending.text,
+        reason=ending.reason,
+        usage=usage,
+        reused=reused,
+        batch=batch,
+        duration_ms=duration_ms,
+    )
+
+
+def _reused(prompt: Prompt, work: Work, found: Answer, usage: tuple[Usage, ...]) -> Completion:
+    answer = found.completion
+    ending = Ending(CompletionStatus.ANSWERED, answer.model, answer.output)
+    return completion_of(prompt, header_of(prompt, work), ending, usage, reused=found.subject)
+
+
+def _counted(completion: Completion) -> Completion:
+    """Count a completion, and write its line."""
+    domain = completion.header.domain
+    _COMPLETIONS.of(domain, completion.status).inc()
+    for call in completion.usage:
+        _COST.of(domain, call.model, str(call.certain).lower()).inc(call.cost_micro_usd)
+    log.info(
+        "question_answered",
+        task=completion.header.task_id,
+        name=completion.name,
+        status=completion.status,
+        model=completion.model,
+        cost_micro_usd=cost(completion.usage),
+        calls=len(completion.usage),
+        reused=bool(completion.reused),
+        batch=completion.batch,
+        reason=completion.reason,
+        ms=completion.duration_ms,
+    )
+    return completion

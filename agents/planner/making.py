@@ -1,0 +1,85 @@
+"""Plans by playbooks, with what is read and recalled for them now.
+
+The rule: what a plan rests on (readings, recalled facts, what could not be had) is in the plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from agents.planner.expressions import ExpressionError
+from agents.planner.learned import LearnedChanges, pick
+from agents.planner.looking import read_all
+from agents.planner.place import FIRST, Place
+from agents.planner.planning import Inputs, make_plan, put_parameters
+from agents.planner.playbook import Playbook
+from mesh.errors import TerminalError
+from mesh.recall import Recall, Recollection
+from mesh.records import Context, Header, Plan, Reading, Understood
+from mesh.toolbox import Toolbox
+
+
+class Maker:
+    """Makes plans by playbooks. One for all packs of the process."""
+
+    def __init__(
+        self,
+        recall: Recall,
+        playbooks: Mapping[str, tuple[Playbook, ...]],
+        toolboxes: Mapping[str, Toolbox],
+        learned: LearnedChanges,
+    ) -> None:
+        self._recall = recall
+        self._playbooks = playbooks
+        self._toolboxes = toolboxes
+        self._learned = learned
+
+    async def make(
+        self,
+        context: Context,
+        header: Header,
+        place: Place = FIRST,
+        understood: Understood | None = None,
+        readings: tuple[Reading, ...] | None = None,
+    ) -> Plan:
+        """The plan of a context, or of what was ``understood`` in its text; reads and recalls now.
+
+        With ``readings`` nothing is read again: the plan is made on these.
+        """
+        domain = context.header.domain
+        if domain not in self._playbooks:
+            raise TerminalError(f"this planner has no pack {domain!r}: install it and release the record")
+        inputs = Inputs(context, notes=place.notes, understood=understood)
+        try:
+            books, in_force = self._playbooks[domain], self._learned.of(domain)
+            playbook, learned = pick(books, inputs.event_type, inputs.variables, in_force)
+            if learned:
+                inputs = replace(inputs, learned=learned)
+            if playbook is not None and (playbook.recall or playbook.reads):
+                inputs = await self._gather(playbook, inputs, domain, readings, anew=place.revision > 0)
+        except ExpressionError as error:
+            raise TerminalError(f"the playbooks of {domain} cannot be applied to {header.task_id}: {error}") from error
+        return make_plan(playbook, inputs, header, place.revision)
+
+    async def _gather(
+        self, playbook: Playbook, inputs: Inputs, domain: str, known: tuple[Reading, ...] | None, *, anew: bool
+    ) -> Inputs:
+        put_parameters(playbook, inputs)
+        variables = inputs.variables
+        recalled = await self._remember(playbook, inputs, anew=anew)
+        readings = known
+        if readings is None:
+            readings = await read_all(self._toolboxes[domain], playbook.reads, variables)
+        variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
+        notes = (*inputs.notes, *recalled.notes)
+        return replace(inputs, readings=readings, recalled=recalled.facts, notes=notes)
+
+    async def _remember(self, playbook: Playbook, inputs: Inputs, *, anew: bool) -> Recollection:
+        asked = [recall.question(inputs.context.header.domain, inputs.variables) for recall in playbook.recall]
+        questions = [question for question in asked if question is not None]
+        found = await self._recall.recall(questions, anew=anew) if questions else Recollection()
+        if left_out := len(asked) - len(questions):
+            note = f"did not ask memory {left_out} of {len(asked)} questions: a part of them is empty, or no prefix"
+            return Recollection(found.facts, (*found.notes, note))
+        return found

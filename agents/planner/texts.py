@@ -1,0 +1,318 @@
+"""Events that are text: what models are asked about them, and the plan that comes of their answers.
+
+The rule: every question is a record before it is asked, and the next step depends on records alone; a text that cannot
+be understood with certainty goes to a person, with everything that was made of it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from agents.planner.expressions import ExpressionError
+from agents.planner.handing import Handed, hand_over
+from agents.planner.looking import look, read_all
+from agents.planner.making import Maker
+from agents.planner.place import Place
+from agents.planner.planning import Inputs, plan_of_steps
+from agents.planner.prompts import Judge, PromptFile, Prompts
+from agents.planner.reading import (
+    MISTAKE,
+    Ask,
+    Await,
+    Classified,
+    Exchange,
+    Failed,
+    HandOver,
+    answer_of,
+    exchange_of,
+    kept_of,
+    read_text,
+)
+from agents.planner.routing import Need, judged, route
+from agents.planner.unforeseen import Proposal, ReadFirst, propose
+from mesh.errors import TerminalError
+from mesh.grounding import Sources
+from mesh.inference import ModelRole, Prompt
+from mesh.journal import Stored
+from mesh.record import Json
+from mesh.records import Context, Header, Origin, Plan, Reading, Understood, Usage
+from mesh.settings import ModelSettings
+from mesh.toolbox import Toolbox
+
+CAN_WAIT = "low"
+"""The urgency of events for whose answers nobody waits."""
+
+Budget = Callable[[str], Awaitable[float]]
+"""The part of a domain's budget of the day that is free, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A text on its way: what is known of it."""
+
+    context: Context
+    header: Header
+    place: Place
+    prompts: Prompts
+    exchange: Exchange
+    inputs: Inputs
+
+    @property
+    def usage(self) -> tuple[Usage, ...]:
+        """What its answers cost."""
+        done = (asked.completion for asked in self.exchange.values())
+        return tuple(use for completion in done if completion is not None for use in completion.usage)
+
+
+class Texts:
+    """Understands texts by asking models. One for all packs of the process."""
+
+    def __init__(
+        self,
+        maker: Maker,
+        prompts: Mapping[str, Prompts | None],
+        toolboxes: Mapping[str, Toolbox],
+        settings: ModelSettings,
+        budget_left: Budget,
+        *,
+        are_on: bool,
+    ) -> None:
+        self._maker = maker
+        self._prompts = prompts
+        self._toolboxes = toolboxes
+        self._settings = settings
+        self._budget_left = budget_left
+        self._are_on = are_on
+
+    def reads(self, context: Context) -> bool:
+        """Whether the event is text that a prompt file is for."""
+        prompts = self._prompts.get(context.header.domain)
+        return prompts is not None and prompts.reads_text(context.event.type)
+
+    async def next(
+        self, context: Context, header: Header, place: Place, items: Sequence[Stored]
+    ) -> tuple[Prompt | Plan, ...]:
+        """The questions to ask next, or the plan; nothing while answers are on their way."""
+        prompts = self._prompts[context.header.domain]
+        if prompts is None:
+            raise TerminalError(f"the pack {context.header.domain} has no prompts")
+        task = _Task(context, header, place, prompts, exchange_of(items), Inputs(context, notes=place.notes))
+        try:
+            if not self._are_on:
+                return (await self._without_models(task),)
+            return await self._next(task)
+        except ExpressionError as error:
+            raise TerminalError(f"the prompts of {header.domain} cannot be applied: {error}") from error
+
+    async def _next(self, task: _Task) -> tuple[Prompt | Plan, ...]:
+        match read_text(
+            task.prompts, lambda classified: kept_of(task.prompts, task.context, classified), task.exchange
+        ):
+            case Await():
+                return ()
+            case HandOver() as reason:
+                return (await self._hand_over(task, reason),)
+            case Understood() as understood:
+                return await self._understood(task, understood)
+            case Classified() as classified:
+                return await self._unforeseen(task, classified)
+            case asks:
+                return await self._ask(task, asks)
+
+    async def _without_models(self, task: _Task) -> Plan:
+        """By a playbook for the text as it is, if the pack has one; else by a person."""
+        plan = await self._maker.make(task.context, task.header, task.place)
+        if plan.playbook:
+            return plan
+        return await self._hand_over(task, HandOver("no model is configured that could read it"))
+
+    async def _ask(self, task: _Task, asks: Iterable[Ask]) -> tuple[Prompt, ...]:
+        made: list[Prompt] = []
+        readings: tuple[Reading, ...] | None = None
+        for ask in asks:
+            match ask.role:
+                case ModelRole.CLASSIFY:
+                    classify = task.prompts.classify
+                    need = await self._need(task)
+                    made.append(_prompt(task, ask, classify.file, classify.schema, need))
+                case ModelRole.EXTRACT if task.prompts.extract is not None and ask.classified is not None:
+                    if readings is None:
+                        readings = await self._readings(task, ask.classified)
+                    extract, intent = task.prompts.extract, ask.classified.intent
+                    need = await self._need(task, risk=ask.classified.risk)
+                    schema = extract.schemas[intent]
+                    more = {"request": intent, **_found(ask.classified)}
+                    made.append(_prompt(task, ask, extract.file, schema, need, readings, more))
+                case ModelRole.PLAN if task.prompts.plan is not None:
+                    need = await self._need(task, novel=True)
+                    known = task.exchange[ask.name.partition("~")[0]].prompt.readings if ask.mistake else ()
+                    made.append(_prompt(task, ask, task.prompts.plan.file, task.prompts.plan.schema, need, known))
+                case _:
+                    raise TerminalError(f"{ask.name}: the pack has no prompt file of the role {ask.role}")
+        return tuple(made)
+
+    async def _readings(self, task: _Task, classified: Classified) -> tuple[Reading, ...]:
+        """What is read for the extraction, once for all its questions."""
+        first = task.exchange.get("extract")
+        if first is not None:
+            return first.prompt.readings
+        reads = task.prompts.extract.reads if task.prompts.extract else ()
+        variables = Inputs(task.context).variables
+        variables.put("found", dict(classified.found))
+        return await read_all(self._toolboxes[task.header.domain], reads, variables)
+
+    async def _need(self, task: _Task, **known: Any) -> Need:
+        left = await self._budget_left(task.header.domain)
+        return Need(can_wait=task.context.urgency == CAN_WAIT, budget_left=left, **known)
+
+    async def _understood(self, task: _Task, understood: Understood) -> tuple[Prompt | Plan, ...]:
+        """The plan of a playbook for what was understood, if a judge has nothing against it."""
+        name = _judge_name(task.place)
+        asked = task.exchange.get(name)
+        readings = asked.prompt.readings if asked else None
+        plan = await self._maker.make(task.context, task.header, task.place, understood, readings)
+        plan = msgspec.structs.replace(plan, usage=task.usage)
+        return await self._judged(task, plan, understood, novel=False)
+
+    async def _unforeseen(self, task: _Task, classified: Classified) -> tuple[Prompt | Plan, ...]:
+        """The plan of a model, round by round."""
+        unforeseen = task.prompts.plan
+        if unforeseen is None:
+            raise TerminalError(f"the pack {task.header.domain} has no prompt file of the role plan")
+        match propose(unforeseen, task.header.task_id, task.exchange):
+            case Await():
+                return ()
+            case HandOver() as reason:
+                return (await self._hand_over(task, reason),)
+            case ReadFirst(name, reads):
+                known = task.exchange[_round_before(name)].prompt.readings
+                toolbox = self._toolboxes[task.header.domain]
+                more = [await look(toolbox, each, call, task.header.task_id) for each, call in reads]
+                need = await self._need(task, novel=True)
+                ask = Ask(ModelRole.PLAN, name)
+                return (_prompt(task, ask, unforeseen.file, unforeseen.schema, need, (*known, *more)),)
+            case Proposal() as proposal:
+                last = max((name for name in task.exchange if name.startswith("plan")), key=_round)
+                inputs = replace(task.inputs, readings=task.exchange[last].prompt.readings)
+                plan = plan_of_steps(
+                    inputs, task.header, task.place.revision, unforeseen.file, proposal.steps, proposal.rationale
+                )
+                plan = msgspec.structs.replace(plan, usage=task.usage, origin=Origin.MODEL)
+                return await self._judged(task, plan, None, novel=True)
+            case asks:
+                return await self._ask(task, asks)
+
+    async def _judged(
+        self, task: _Task, plan: Plan, understood: Understood | None, *, novel: bool
+    ) -> tuple[Prompt | Plan, ...]:
+        judge = task.prompts.judge
+        if judge is None or not plan.steps:
+            return (plan,)
+        variables = Inputs(task.context, plan.readings, understood=understood).variables
+        amount = 0 if novel else judge.amount.value(variables)
+        need = await self._need(
+            task, risk=_risk(task, understood), amount=int(amount), large_amount=judge.source.above, novel=novel
+        )
+        if not (why := judged(need)):
+            return (plan,)
+        name = _judge_name(task.place)
+        match answer_of(task.exchange, name, _verdict):
+            case (bool() as agrees, str() as says):
+                return (await self._after_judgement(task, plan, judge, agrees=agrees, says=says),)
+            case Failed(reason, over_budget):
+                return (await self._hand_over(task, HandOver(f"no judge: {reason}", (), over_budget), plan),)
+            case Await():
+                return ()
+            case (token, mistake):
+                steps = [{"tool": step.call.tool, "args": msgspec.json.decode(step.call.args)} for step in plan.steps]
+                more = {"steps": steps, "because": why}
+                ask = Ask(ModelRole.JUDGE, str(token), mistake=str(mistake))
+                prompt = _prompt(task, ask, judge.file, judge.schema, need, plan.readings, more)
+                return (msgspec.structs.replace(prompt, reason=f"{prompt.reason}: {why}"),)
+        raise TerminalError(f"the answer to {name} cannot be told")
+
+    async def _after_judgement(self, task: _Task, plan: Plan, judge: Judge, *, agrees: bool, says: str) -> Plan:
+        if agrees:
+            return msgspec.structs.replace(plan, notes=(*plan.notes, f"{judge.file.name} agrees: {says}"))
+        return await self._hand_over(task, HandOver(f"another model does not agree: {says}"), plan)
+
+    async def _hand_over(self, task: _Task, said: HandOver, *plans: Plan) -> Plan:
+        """The plan to have a person read it, with the plans that were made of it."""
+        made = [(f"plan of {plan.playbook}", plan) for plan in plans]
+        for label, understood in said.readings:
+            plan = await self._maker.make(task.context, task.header, task.place, understood)
+            made.append((label, plan))
+        refuses = said.over_budget and self._settings.budget_of(task.header.domain).at_limit == "refuse"
+        handed = Handed(said.reason, tuple(made), refuses=refuses)
+        plan = hand_over(task.prompts, task.inputs, task.header, task.place.revision, handed)
+        return msgspec.structs.replace(plan, usage=task.usage)
+
+
+def _prompt(
+    task: _Task,
+    ask: Ask,
+    file: PromptFile,
+    schema: Json,
+    need: Need,
+    readings: tuple[Reading, ...] = (),
+    more: Mapping[str, Any] | None = None,
+) -> Prompt:
+    """The question as a record: all that will be sent."""
+    variables = Inputs(task.context, readings).variables
+    route_taken = route(ask.role, need, ask.sample)
+    shown: dict[str, Any] = {**(more or {})}
+    if readings:
+        shown["records"] = {reading.name: msgspec.json.decode(reading.answer) for reading in readings}
+    if ask.mistake:
+        shown[MISTAKE] = ask.mistake
+    return Prompt(
+        header=task.header,
+        name=ask.name,
+        role=ask.role,
+        file=file.name,
+        digest=file.digest,
+        system=file.system,
+        user=file.document(variables, shown),
+        schema=schema,
+        chain=route_taken.chain,
+        reason=route_taken.reason,
+        max_tokens=file.max_tokens,
+        sample=ask.sample,
+        mode=route_taken.mode,
+        readings=readings,
+    )
+
+
+def _found(classified: Classified) -> dict[str, Any]:
+    return {"found": dict(classified.found)} if classified.found else {}
+
+
+def _verdict(output: Json, _: Sources) -> tuple[Any, str]:
+    answer = msgspec.json.decode(output, type=dict[str, Any])
+    agrees, why = answer.get("agrees"), answer.get("why", "")
+    if not isinstance(agrees, bool) or not isinstance(why, str):
+        return None, "agrees must be true or false, and why a string"
+    return (agrees, why[:300]), ""
+
+
+def _risk(task: _Task, understood: Understood | None) -> Any:
+    intents = task.prompts.classify.source.intents
+    known = intents.get(understood.event_type) if understood else None
+    return known.risk if known else "high"
+
+
+def _judge_name(place: Place) -> str:
+    """A plan made anew is judged anew."""
+    return f"judge-{place.revision + 1}" if place.revision else "judge"
+
+
+def _round(name: str) -> int:
+    number = name.partition("~")[0].removeprefix("plan").removeprefix("-")
+    return int(number) if number else 1
+
+
+def _round_before(name: str) -> str:
+    before = _round(name) - 1
+    return "plan" if before == 1 else f"plan-{before}"

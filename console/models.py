@@ -1,4 +1,4 @@
-"""``workmesh models``: which models are asked at what price, and what they have cost."""
+"""``workmesh models``: which models are asked at what price, what they have cost, and one to try things with."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +7,7 @@ import click
 import msgspec
 from rich.table import Table
 
+from console.scripted import scripted
 from console.spending import KEYS, LedgerView, read_ledger, windows_of
 from mesh import subjects
 from mesh.bus import Bus
@@ -55,6 +56,9 @@ class ModelsView(msgspec.Struct, frozen=True, kw_only=True):
 @click.group()
 def models() -> None:
     """Show which models are asked, and what they have cost."""
+
+
+models.add_command(scripted)
 
 
 @models.command("list")

@@ -276,12 +276,17 @@ class _Block(msgspec.Struct, frozen=True):
     input: Json = NULL
 
 
+class _StopDetails(msgspec.Struct, frozen=True):
+    explanation: str | None = None
+
+
 class _Message(msgspec.Struct, frozen=True):
     """What is read of an answer; all else in it is passed over."""
 
     content: list[_Block]
     usage: _Usage
     stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Message).decode
@@ -295,6 +300,8 @@ def read_reply(body: bytes, request_id: str = "", *, plain: bool = False) -> Rep
         raise UnknownFateError(f"the server's answer cannot be read: {error}") from error
     output, text, problem = _answer(message, plain=plain)
     declined = message.stop_reason == "refusal"
+    if declined and not text and message.stop_details:
+        text = message.stop_details.explanation or ""
     return Reply(
         output=NULL if declined or problem else output,
         text=text[:_TEXT_MAX],

@@ -94,7 +94,8 @@ class Poller:
         Only its results tell whose a batch is: one of the same size that has not ended may be this one.
         """
         since = datetime.fromtimestamp(batch.at - _CLOCKS_S, UTC)
-        known = {each.id for nonce in await self._book.open() if (each := (await self._book.read(nonce))[1])}
+        others = [await self._book.read(nonce) for nonce in await self._book.open()]
+        known = {other.id for _, other in others if other}
         found = await self._messages.batches_since(since, timeout_s=self._settings.timeout_s)
         open_ones = False
         for each in found:

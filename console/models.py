@@ -1,4 +1,4 @@
-"""``workmesh models``: which models are asked at what price, and what they have cost."""
+"""``workmesh models``: which models are asked at what price, what they have cost, and one to try things with."""
 
 from datetime import UTC, datetime
 from pathlib import Path

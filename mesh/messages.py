@@ -40,10 +40,13 @@ _SETTING = {
 
 
 class CallError(WorkmeshError):
-    """A call gave no answer. ``retry_after_s`` is what the server asked to wait."""
+    """A call gave no answer. ``retry_after_s`` is what the server asked to wait; ``status`` is that of HTTP, if any."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, limited: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, limited: bool = False, status: int = 0
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.retry_after_s = retry_after_s
         self.limited = limited
 
@@ -249,7 +252,7 @@ def _status_error(error: anthropic.APIStatusError) -> CallError:
         return RejectedError(f"{text} (look at the spend limit of the account)")
     if status in _AGAIN or status >= 500:
         return NotBilledError(text, retry_after_s=_retry_after_s(error.response), limited=status == 429)
-    return RejectedError(f"{text} (look at {_SETTING.get(status, 'models.base_url')})")
+    return RejectedError(f"{text} (look at {_SETTING.get(status, 'models.base_url')})", status=status)
 
 
 def _retry_after_s(response: httpx2.Response) -> float | None:
@@ -273,12 +276,17 @@ class _Block(msgspec.Struct, frozen=True):
     input: Json = NULL
 
 
+class _StopDetails(msgspec.Struct, frozen=True):
+    explanation: str | None = None
+
+
 class _Message(msgspec.Struct, frozen=True):
     """What is read of an answer; all else in it is passed over."""
 
     content: list[_Block]
     usage: _Usage
     stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Message).decode
@@ -292,6 +300,8 @@ def read_reply(body: bytes, request_id: str = "", *, plain: bool = False) -> Rep
         raise UnknownFateError(f"the server's answer cannot be read: {error}") from error
     output, text, problem = _answer(message, plain=plain)
     declined = message.stop_reason == "refusal"
+    if declined and not text and message.stop_details:
+        text = message.stop_details.explanation or ""
     return Reply(
         output=NULL if declined or problem else output,
         text=text[:_TEXT_MAX],

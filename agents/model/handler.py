@@ -10,25 +10,23 @@ import structlog
 
 from agents.model.account import Account
 from agents.model.asking import Asker, Ending
+from agents.model.batching import Batching
+from agents.model.completing import completion_of, completion_subject, counted
 from agents.model.ledger import Ledger
 from agents.model.reuse import Answer, Reuse
 from agents.model.tiers import Target, Tiers
-from mesh import metrics, subjects, tracing
 from mesh.errors import TerminalError
 from mesh.halts import Halts
-from mesh.inference import Completion, CompletionStatus, Prompt, Usage
+from mesh.inference import Completion, CompletionStatus, Mode, Prompt, Usage
 from mesh.journal import Journal, Write
-from mesh.record import Header
 from mesh.runtime import NotYetError, Outputs, Work
 from mesh.settings import ModelSettings
-from mesh.spending import ClaimLostError, cost, micro_usd
+from mesh.spending import ClaimLostError, micro_usd
 
 log = structlog.get_logger(__name__)
 
 _LOOK_S = 0.5
 _LOOKS = 240  # for what another copy is about to write; then the input comes again
-_COST = metrics.Bound(metrics.MODEL_COST)
-_COMPLETIONS = metrics.Bound(metrics.COMPLETIONS)
 
 
 class ModelStage:
@@ -42,6 +40,7 @@ class ModelStage:
         tiers: Tiers,
         reuse: Reuse,
         halts: Halts,
+        batching: Batching,
         settings: ModelSettings,
     ) -> None:
         self._journal = journal
@@ -50,6 +49,7 @@ class ModelStage:
         self._tiers = tiers
         self._reuse = reuse
         self._halts = halts
+        self._batching = batching
         self._settings = settings
 
     async def answer(self, work: Work) -> Outputs:
@@ -65,14 +65,17 @@ class ModelStage:
         is_first = work.attempt == 1 and not work.is_released
         found = await self._reuse.find(prompt, chain)
         if found is not None and is_first:  # no money goes with it
-            return (Write(_counted(_reused(prompt, work, found, ()))),)
+            return (Write(counted(_reused(prompt, work, found, ()))),)
+        ending = await self._batching.take(prompt, work, chain) if prompt.mode is Mode.BATCH and not found else None
+        if prompt.mode is Mode.BATCH and not found and ending is None:
+            return ()  # a batch on record holds it
         account = self._account(prompt, work, is_first=is_first)
         try:
-            completion = await self._complete(prompt, work, chain, account, found)
+            completion = await self._complete(prompt, work, chain, account, found or ending)
         except ClaimLostError as error:
             log.info("question_taken_over", subject=subject, reason=str(error))
             return await self._wait_for(subject)
-        _counted(completion)
+        counted(completion)
         await self._reuse.keep(prompt, chain, completion)
         return ()
 
@@ -81,19 +84,20 @@ class ModelStage:
         return Account(self._ledger, prompt, work.writer, cap=cap, is_first=is_first)
 
     async def _complete(
-        self, prompt: Prompt, work: Work, chain: list[Target], account: Account, found: Answer | None
+        self, prompt: Prompt, work: Work, chain: list[Target], account: Account, known: Answer | Ending | None
     ) -> Completion:
-        if found is not None:
-            return await account.settle(lambda usage: _reused(prompt, work, found, usage))
+        if isinstance(known, Answer):
+            return await account.settle(lambda usage: _reused(prompt, work, known, usage))
         started = time.perf_counter()
         try:
-            ending = await self._asker.ask(prompt, chain, account)
+            ending = known or await self._asker.ask(prompt, chain, account)
         except NotYetError:
             await account.release()
             raise
-        ms = round((time.perf_counter() - started) * 1000, 1)
-        header = header_of(prompt, work)
-        return await account.settle(lambda usage: completion_of(prompt, header, ending, usage, duration_ms=ms))
+        ms = (time.perf_counter() - started) * 1000
+        return await account.settle(
+            lambda usage: completion_of(prompt, work.seq, work.writer, ending, usage, duration_ms=ms)
+        )
 
     async def _wait_for(self, subject: str) -> Outputs:
         """Wait for the completion that another copy writes: giving the input back now would have it asked again."""
@@ -104,66 +108,7 @@ class ModelStage:
         raise NotYetError(f"{subject} is not there yet")
 
 
-def completion_subject(prompt: Prompt) -> str:
-    """Where the completion of a prompt stands."""
-    return subjects.record("completion", prompt.header.domain, prompt.header.task_id, prompt.name)
-
-
-def header_of(prompt: Prompt, work: Work) -> Header:
-    """The header of the completion of a prompt."""
-    head = prompt.header
-    return work.header(head.task_id, head.domain, tracing.child(head.traceparent, "completion", prompt.name))
-
-
-def completion_of(
-    prompt: Prompt,
-    header: Header,
-    ending: Ending,
-    usage: tuple[Usage, ...],
-    *,
-    reused: str = "",
-    batch: str = "",
-    duration_ms: float = 0.0,
-) -> Completion:
-    """The record of an ending."""
-    return Completion(
-        header=header,
-        name=prompt.name,
-        status=ending.status,
-        model=ending.model,
-        output=ending.output,
-        text=ending.text,
-        reason=ending.reason,
-        usage=usage,
-        reused=reused,
-        batch=batch,
-        duration_ms=duration_ms,
-    )
-
-
 def _reused(prompt: Prompt, work: Work, found: Answer, usage: tuple[Usage, ...]) -> Completion:
     answer = found.completion
     ending = Ending(CompletionStatus.ANSWERED, answer.model, answer.output)
-    return completion_of(prompt, header_of(prompt, work), ending, usage, reused=found.subject)
-
-
-def _counted(completion: Completion) -> Completion:
-    """Count a completion, and write its line."""
-    domain = completion.header.domain
-    _COMPLETIONS.of(domain, completion.status).inc()
-    for call in completion.usage:
-        _COST.of(domain, call.model, str(call.certain).lower()).inc(call.cost_micro_usd)
-    log.info(
-        "question_answered",
-        task=completion.header.task_id,
-        name=completion.name,
-        status=completion.status,
-        model=completion.model,
-        cost_micro_usd=cost(completion.usage),
-        calls=len(completion.usage),
-        reused=bool(completion.reused),
-        batch=completion.batch,
-        reason=completion.reason,
-        ms=completion.duration_ms,
-    )
-    return completion
+    return completion_of(prompt, work.seq, work.writer, ending, usage, reused=found.subject)

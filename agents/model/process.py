@@ -3,9 +3,12 @@
 from contextlib import AsyncExitStack
 
 from agents.model.asking import Asker
+from agents.model.batch import BatchBook
+from agents.model.batching import Batching, Sender
 from agents.model.handler import ModelStage
 from agents.model.ledger import Ledger
 from agents.model.pacing import Pacing
+from agents.model.polling import Poller
 from agents.model.reuse import Reuse
 from agents.model.tiers import Tiers
 from mesh.halts import following_halts
@@ -32,7 +35,12 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(background(ledger.run(), "ledger"))
         asker = Asker(messages, pacing, halts, models, process.writer)
         reuse = Reuse(process.bus, process.journal, models.reuse_s)
-        stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, models)
+        book = BatchBook(process.bus, process.journal, ledger, process.writer)
+        sender = Sender(book, messages, models)
+        batching = Batching(book, sender, models)
+        stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, batching, models)
+        poller = Poller(book, sender, process.journal, ledger, messages, tiers, reuse, models, process.writer)
+        await stack.enter_async_context(background(poller.run(), "batches"))
         await process.run_stage(stage.answer, places=_PLACES, handler_timeout_s=longest_s(models))
 
 

@@ -27,6 +27,7 @@ class Tiers:
     """Which model each tier means. Raises ``SettingsError`` for one without a price."""
 
     def __init__(self, settings: ModelSettings, prices: Prices) -> None:
+        self._prices = prices
         self.names = {Tier.SMALL: settings.small, Tier.LARGE: settings.large, Tier.JUDGE: settings.judge}
         self._targets = {
             model: Target(model, prices.of(model), Breaker(f"model {model}", pause_max_s=_PAUSE_MAX_S))
@@ -36,6 +37,10 @@ class Tiers:
     def chain(self, prompt: Prompt) -> list[Target]:
         """The models to ask, in order, each once."""
         return [self._targets[model] for model in dict.fromkeys(self.names[tier] for tier in prompt.chain)]
+
+    def price(self, model: str) -> Price:
+        """The price of any model; raises ``SettingsError`` for one without."""
+        return self._prices.of(model)
 
 
 def question(prompt: Prompt, model: str) -> Question:

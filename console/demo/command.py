@@ -29,6 +29,13 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.argument("pack", default="retail")
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data of the systems.")
 @click.option("--events", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Events (JSON lines).")
+@click.option("--text", is_flag=True, help="Requests in customers' own words, read by a scripted model.")
+@click.option(
+    "--conversations",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="What the scripted model says. Default with --text: conversations.yaml beside the sample's events.",
+)
 @click.option("--approve", type=click.Choice(["all", "none"]), default="all", show_default=True)
 @click.option("--outcomes", type=click.Path(path_type=Path, dir_okay=False), help="Write one JSON line an event.")
 @click.option("--world", type=click.Path(path_type=Path, dir_okay=False), help="Write the systems' final state.")
@@ -42,6 +49,8 @@ def demo(
     pack: str,
     data: Path | None,
     events: Path | None,
+    text: bool,
+    conversations: tuple[Path, ...],
     approve: str,
     outcomes: Path | None,
     world: Path | None,
@@ -57,7 +66,9 @@ def demo(
         LogSettings(level="error" if keep is None and again is None else "info"), role="demo", instance="demo"
     )
     shown = load_demo(pack)
-    events = events or _events_of(shown, data)
+    events = events or _events_of(shown, data, "messages.jsonl" if text else "events.jsonl")
+    if text and not conversations:
+        conversations = (_conversations_of(events),)
     if again and (keep or twice):
         raise click.UsageError("--again goes on with a kept folder: neither --keep nor --twice goes with it")
     number = _runs_in(again) if again else 0
@@ -71,8 +82,9 @@ def demo(
         faults=_parse_faults(faults),
         number=number,
         learn=twice,
+        conversations=conversations,
     )
-    expected = events.with_name("expected.jsonl")
+    expected = events.with_name("messages-expected.jsonl" if text else "expected.jsonl")
     plans = [plan, replace(plan, lines=renamed(plan.lines, 1), number=1, learn=False)] if twice else [plan]
     runs = []
     with _folder(keep, again) as folder:
@@ -124,11 +136,17 @@ def _runs_in(folder: Path) -> int:
     return number
 
 
-def _events_of(shown: Demo, data: Path | None) -> Path:
-    folder = data or shown.sample
-    path = folder / "events.jsonl"
+def _events_of(shown: Demo, data: Path | None, name: str) -> Path:
+    path = (data or shown.sample) / name
     if not path.exists():
         raise click.UsageError(f"{path} does not exist: name the events with --events FILE")
+    return path
+
+
+def _conversations_of(events: Path) -> Path:
+    path = events.with_name("conversations.yaml")
+    if not path.exists():
+        raise click.UsageError(f"{path} does not exist: name what the model says with --conversations FILE")
     return path
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +25,22 @@ from mesh.journal import committing
 from mesh.learned import APPROVER_ROLE, ProposalLine
 from mesh.lifetime import end
 from mesh.operator import operating
+from mesh.records import Decision
+from mesh.scripted.calls import Call
+from mesh.scripted.server import Source, scripted_model
 from mesh.settings import Settings, load
 
 log = structlog.get_logger(__name__)
 
 APPROVER = "demo-approver"
 _OFTEN = {"WORKMESH_LEARNER__EVERY_S": "1"}  # a demonstration is over in seconds
+# The key is for a server of our own; the pace is that of the demonstration, not of a provider.
+_MODELS = {
+    "WORKMESH_MODELS__USE": "yes",
+    "WORKMESH_MODELS__REQUESTS_PER_MINUTE": "60000",
+    "WORKMESH_MODELS__TOKENS_PER_MINUTE": "100000000",
+    "ANTHROPIC_API_KEY": "scripted",
+}
 _POLL_S = 0.2
 # Nothing has moved for this long: what is not settled is lost.
 _STALLED_S = 60.0
@@ -40,7 +50,10 @@ _KILL_RUN_S = 22.0
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What to run. ``number`` counts the runs on one folder from 0; ``learn`` approves what is proposed after it."""
+    """What to run. ``number`` counts the runs on one folder from 0; ``learn`` approves what is proposed after it.
+
+    With ``conversations`` models are asked: a server on loopback that says what these files say.
+    """
 
     pack: str
     demo: Demo
@@ -51,6 +64,7 @@ class DemoPlan:
     faults: dict[str, Any] = field(default_factory=dict)
     number: int = 0
     learn: bool = False
+    conversations: Sequence[Source] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,7 @@ class Run:
     duration_s: float
     killer: Killer | None
     learned: tuple[ProposalLine, ...] = ()
+    billed: Sequence[Call] = ()
 
 
 Progress = Callable[[int, int, Running], None]
@@ -76,10 +91,14 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
     settings = _settings(folder)
     async with AsyncExitStack() as stack:
         person = _person(folder)
+        model, models = None, {}
+        if plan.conversations:
+            model = await stack.enter_async_context(scripted_model(plan.conversations))
+            models = _MODELS | {"WORKMESH_MODELS__BASE_URL": model.url}
         site = await stack.enter_async_context(
             running(
                 settings,
-                env=systems_env(plan.pack, systems.options) | _OFTEN,
+                env=systems_env(plan.pack, systems.options) | _OFTEN | models,
                 extra=systems.children,
                 people={person: (*plan.demo.roles, APPROVER_ROLE)},
             )
@@ -111,6 +130,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
             duration,
             killer,
             learned,
+            model.billed if model else (),
         )
 
 
@@ -156,10 +176,9 @@ async def _settled(plan: DemoPlan, bus: Bus, ledger: Ledger, lines: list[Publish
     """How many lines have come to something; with approvals, one that waits has not."""
     try:
         await ledger.catch_up()
-        if plan.approve and ledger.waits:
-            waiting = set(ledger.waits)
-        else:
-            waiting = set()
+        waiting = set()
+        if plan.approve:
+            waiting = {task for task, decision in ledger.waits.items() if _is_for(decision, plan.demo.roles)}
         known = [line for line in lines if ledger.settled(line)]
         count = sum(ledger.task_of.get(line.seq) not in waiting for line in known)
         unknown = [line for line in lines if not ledger.settled(line) and line.seq not in ledger.task_of]
@@ -167,6 +186,11 @@ async def _settled(plan: DemoPlan, bus: Bus, ledger: Ledger, lines: list[Publish
         return count + sum(line.seq <= floor for line in unknown)
     except BusUnavailableError:
         return -1
+
+
+def _is_for(decision: Decision, roles: Collection[str]) -> bool:
+    """Whether the plan waits for somebody of these roles."""
+    return any(role.partition(":")[0] in roles for step in decision.steps for role in step.roles)
 
 
 async def _perceived_up_to(bus: Bus) -> int:

@@ -10,7 +10,7 @@ from console.publish import Published
 from mesh import quarantine, records, subjects
 from mesh.bus import Bus
 from mesh.quarantine import Reason
-from mesh.records import Context, Decision, Outcome, OutcomeStatus, Phase, Verdict
+from mesh.records import Completion, Context, Decision, Outcome, OutcomeStatus, Phase, Usage, Verdict
 
 OUTCOMES = (
     "completed",
@@ -23,7 +23,7 @@ OUTCOMES = (
     "failed",
     "compensated",
 )
-_KINDS = ("context", "decision", "outcome")
+_KINDS = ("context", "completion", "decision", "outcome")
 _OF_REASON = {Reason.CONFLICT: "conflict", Reason.MALFORMED: "rejected", Reason.UNKNOWN_TYPE: "rejected"}
 
 
@@ -47,6 +47,7 @@ class Ledger:
     waits: dict[str, Decision] = field(default_factory=dict)
     quarantined: dict[int, quarantine.Quarantined] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
+    usage: list[Usage] = field(default_factory=list)
     _read: dict[str, int] = field(default_factory=dict)
 
     async def skip(self) -> None:
@@ -110,6 +111,8 @@ class Ledger:
         match records.decode(data):
             case Context(header=head, event=event):
                 self.task_of[event.seq] = head.task_id
+            case Completion(usage=usage):
+                self.usage += usage
             case Decision(header=head, phase=Phase.PROPOSE, verdict=Verdict.NEEDS_APPROVAL) as decision:
                 self.waits[head.task_id] = decision
             case Decision(header=head, phase=Phase.EXECUTE):

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,11 @@ from rich.text import Text
 from console.demo.driver import Run
 from console.demo.killer import recovery_times
 from console.demo.ledger import OUTCOMES, LineOutcome, collect, counts
+from mesh.inference import Mode
+from mesh.prices import load_prices
 from mesh.records import Outcome, OutcomeStatus
+from mesh.scripted.calls import Call
+from mesh.spending import cost, dollars
 
 _STYLES = {
     "completed": "green",
@@ -59,6 +63,10 @@ def report(run: Run, expected: Path | None) -> Report:
         "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))], 1),
         "duration_s": round(run.duration_s, 2),
     }
+    if run.plan.conversations:
+        summary["model_calls"] = len(run.ledger.usage)
+        summary["model_micro_usd"] = cost(tuple(run.ledger.usage))
+        summary["billed_micro_usd"] = billed(run.billed)
     if run.killer is not None:
         recoveries = recovery_times(run.killer.kills, _spans(run)) or [0.0]
         summary["kills"] = len(run.killer.kills)
@@ -67,6 +75,11 @@ def report(run: Run, expected: Path | None) -> Report:
     problems = [f"lost: {line.id or f'line {line.line + 1}'} (sequence {line.seq})" for line in lost]
     problems += [f"repeated: effect {key} took place {count} times" for key, count in repeated.items()]
     problems += _unaccounted(run, set(keys))
+    if summary.get("model_micro_usd", 0) != summary.get("billed_micro_usd", 0):
+        problems.append(
+            f"models: {dollars(int(summary['billed_micro_usd']))} were billed, "
+            f"the journal has {dollars(int(summary['model_micro_usd']))}"
+        )
     problems += [f"failed: {line.id}: {line.reason}" for line in outcomes if line.outcome == "failed"]
     if expected is not None:
         problems += _unexpected(run, outcomes, expected)
@@ -98,6 +111,11 @@ def show(result: Report, run: Run, console: Console) -> None:
         f"{numbers['lost']} events lost; {numbers['waiting']} wait for approval; "
         f"{numbers['tasks_per_s']} tasks/s, p50 {numbers['p50_ms']} ms, p99 {numbers['p99_ms']} ms"
     )
+    if "model_calls" in numbers:
+        console.print(
+            f"{numbers['model_calls']} calls of models cost {dollars(int(numbers['model_micro_usd']))}, "
+            f"as the provider billed: {dollars(int(numbers['billed_micro_usd']))}"
+        )
     if "kills" in numbers:
         console.print(
             f"{numbers['kills']} processes killed; tasks under way ended after {numbers['recovery_p50_s']} s "
@@ -109,6 +127,21 @@ def show(result: Report, run: Run, console: Console) -> None:
         console.print(Text(f"{len(result.problems)} problems", "bold red"))
     else:
         console.print(Text.assemble(("verified", "bold green"), ": nothing lost, nothing repeated, all as expected"))
+
+
+def billed(calls: Iterable[Call]) -> int:
+    """What a provider asks for these calls by the table of prices, in micro-dollars."""
+    prices = load_prices()
+    return sum(
+        prices.of(call.model).cost(
+            Mode.BATCH if call.service == "batch" else Mode.INTERACTIVE,
+            tokens_in=call.tokens_in,
+            tokens_out=call.tokens_out,
+            tokens_cached=call.tokens_cached,
+            tokens_written=call.tokens_written,
+        )
+        for call in calls
+    )
 
 
 def _unaccounted(run: Run, keys: set[str]) -> list[str]:
@@ -131,7 +164,7 @@ def _unexpected(run: Run, outcomes: Sequence[LineOutcome], expected: Path) -> li
     problems = []
     for raw, ours in zip(lines, outcomes, strict=True):
         want = msgspec.json.decode(raw, type=_Expected)
-        right = {want.outcome} | ({"denied"} if want.outcome == "refused" else set())
+        right = {"waiting" if want.outcome == "person" else want.outcome} | ({"denied"} if want.outcome == "refused" else set())
         if want.outcome == "completed" and not run.plan.approve:
             right.add("waiting")
         if ours.outcome not in right:

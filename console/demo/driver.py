@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,8 @@ _KILL_RUN_S = 22.0
 class DemoPlan:
     """What to run. ``number`` counts the runs on one folder from 0; ``learn`` approves what is proposed after it.
 
-    With ``conversations`` models are asked: a server on loopback that says what these files say.
+    With ``conversations`` models are asked: a server on loopback that says what these files say. ``env`` is added to
+    the environment of the roles.
     """
 
     pack: str
@@ -65,6 +66,7 @@ class DemoPlan:
     number: int = 0
     learn: bool = False
     conversations: Sequence[Source] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
         site = await stack.enter_async_context(
             running(
                 settings,
-                env=systems_env(plan.pack, systems.options) | _OFTEN | models,
+                env=systems_env(plan.pack, systems.options) | _OFTEN | models | dict(plan.env),
                 extra=systems.children,
                 people={person: (*plan.demo.roles, APPROVER_ROLE)},
             )

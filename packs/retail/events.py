@@ -79,7 +79,11 @@ class ChangePaymentRequested(Request, frozen=True, kw_only=True):
 
 
 class MessageReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """What a customer wrote, in their own words; nothing else is known of what they want."""
+    """What a customer wrote, in their own words; nothing else is known of what they want.
+
+    The subject of its event should name the message: were it the customer, one that waits for a person would hold up
+    all that the customer writes after it.
+    """
 
     user_id: Id
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
@@ -96,7 +100,7 @@ EVENTS = (
     EventType("retail.change-items.requested", ChangeItemsRequested, taint=(_MESSAGE,), entity="order"),
     EventType("retail.change-address.requested", ChangeAddressRequested, taint=(_MESSAGE, *_ADDRESS), entity="order"),
     EventType("retail.change-payment.requested", ChangePaymentRequested, taint=(_MESSAGE,), entity="order"),
-    EventType("retail.message.received", MessageReceived, taint=(_MESSAGE,), entity="customer"),
+    EventType("retail.message.received", MessageReceived, taint=(_MESSAGE,), entity="message"),
 )
 
 MESSAGE = "retail.message.received"

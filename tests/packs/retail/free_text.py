@@ -124,7 +124,7 @@ def understand(message: str, customer: str, shop: Shop) -> Request:
 
 def _bare(event: dict[str, Any]) -> dict[str, Any]:
     data = {key: event["data"][key] for key in ("user_id", "message")}
-    return event | {"type": TYPE, "subject": f"customer/{data['user_id']}", "data": data}
+    return event | {"type": TYPE, "subject": f"message/{event['id']}", "data": data}
 
 
 def _expected(event: dict[str, Any], expected: dict[str, Any], shop: Shop) -> Expectation:

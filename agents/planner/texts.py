@@ -6,6 +6,7 @@ be understood with certainty goes to a person, with everything that was made of 
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -58,6 +59,12 @@ class _Task:
     prompts: Prompts
     exchange: Exchange
     inputs: Inputs
+    within_s: float
+
+    @property
+    def answer_by(self) -> datetime:
+        """When an answer that somebody waits for is of no use any more."""
+        return self.header.at + timedelta(seconds=self.within_s)
 
     @property
     def usage(self) -> tuple[Usage, ...]:
@@ -98,7 +105,8 @@ class Texts:
         prompts = self._prompts[context.header.domain]
         if prompts is None:
             raise TerminalError(f"the pack {context.header.domain} has no prompts")
-        task = _Task(context, header, place, prompts, exchange_of(items), Inputs(context, notes=place.notes))
+        inputs = Inputs(context, notes=place.notes)
+        task = _Task(context, header, place, prompts, exchange_of(items), inputs, self._settings.answer_within_s)
         try:
             if not self._are_on:
                 return (await self._without_models(task),)
@@ -281,6 +289,7 @@ def _prompt(
         max_tokens=file.max_tokens,
         sample=ask.sample,
         mode=route_taken.mode,
+        answer_by=None if need.can_wait else task.answer_by,
         readings=readings,
     )
 

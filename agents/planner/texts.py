@@ -4,7 +4,7 @@ The rule: every question is a record before it is asked, and the next step depen
 be understood with certainty goes to a person, with everything that was made of it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +27,6 @@ from agents.planner.reading import (
     Failed,
     HandOver,
     answer_of,
-    exchange_of,
     kept_of,
     read_text,
 )
@@ -36,7 +35,6 @@ from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.errors import TerminalError
 from mesh.grounding import Sources
 from mesh.inference import ModelRole, Prompt
-from mesh.journal import Stored
 from mesh.record import Json
 from mesh.records import Context, Header, Origin, Plan, Reading, Understood, Usage
 from mesh.settings import ModelSettings
@@ -99,14 +97,14 @@ class Texts:
         return prompts is not None and prompts.reads_text(context.event.type)
 
     async def next(
-        self, context: Context, header: Header, place: Place, items: Sequence[Stored]
+        self, context: Context, header: Header, place: Place, exchange: Exchange
     ) -> tuple[Prompt | Plan, ...]:
         """The questions to ask next, or the plan; nothing while answers are on their way."""
         prompts = self._prompts[context.header.domain]
         if prompts is None:
             raise TerminalError(f"the pack {context.header.domain} has no prompts")
         inputs = Inputs(context, notes=place.notes)
-        task = _Task(context, header, place, prompts, exchange_of(items), inputs, self._settings.answer_within_s)
+        task = _Task(context, header, place, prompts, exchange, inputs, self._settings.answer_within_s)
         try:
             if not self._are_on:
                 return (await self._without_models(task),)

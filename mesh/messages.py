@@ -79,8 +79,7 @@ class Question:
         return len(self.system.encode()) + len(self.user.encode()) + len(bytes(self.schema)) + 2 * len(TOOL)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What came, and its tokens. ``problem`` says why it is no answer; ``declined``, that the model said no."""
 
     output: Json = NULL

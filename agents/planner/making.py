@@ -3,8 +3,9 @@
 The rule: what a plan rests on (readings, recalled facts, what could not be had) is in the plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import msgspec
 
@@ -15,9 +16,18 @@ from agents.planner.place import FIRST, Place
 from agents.planner.planning import Inputs, make_plan, put_parameters
 from agents.planner.playbook import Playbook
 from mesh.errors import TerminalError
-from mesh.recall import Recall, Recollection
+from mesh.memory import Question
+from mesh.recall import Recollection
 from mesh.records import Context, Header, Plan, Reading, Understood
 from mesh.toolbox import Toolbox
+
+
+class Memory(Protocol):
+    """What facts are recalled from; ``mesh.recall.Recall`` in the process."""
+
+    async def recall(self, questions: Sequence[Question], *, anew: bool = False) -> Recollection:
+        """The facts for all questions."""
+        ...
 
 
 class Maker:
@@ -25,7 +35,7 @@ class Maker:
 
     def __init__(
         self,
-        recall: Recall,
+        recall: Memory,
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         learned: LearnedChanges,

@@ -23,6 +23,7 @@ check: install
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_files.py
 	$(BIN)/workmesh policy check retail --strict
 	$(BIN)/workmesh policy test retail --require-coverage
+	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
 
 test: install
 	$(BIN)/python -m pytest -q

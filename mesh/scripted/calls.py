@@ -13,7 +13,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     written to it, ``tokens_written_1h`` of these for an hour; all are 0 where nothing is billed.
 
     ``answered`` tells whether the whole answer was handed to the connection: what is billed and not answered was paid
-    for nothing. ``status`` is 0 where the connection was dropped. ``user`` begins the last user turn.
+    for nothing. ``status`` is 0 where the connection was dropped. ``user`` begins the last user turn. ``took_s`` is how
+    long a recorded answer took then.
     """
 
     model: str
@@ -33,3 +34,4 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     custom_id: str = ""
     batch: str = ""
     stop_reason: str = ""
+    took_s: float = 0.0

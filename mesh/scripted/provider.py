@@ -65,6 +65,7 @@ class Provider:
         self._cache = PromptCache(clock, terms.cache_min_tokens)
         self._calls: list[Call] = []
         self._named: dict[str, int] = {}
+        self._learning: dict[str, asyncio.Lock] = {}
 
     def name(self, kind: str) -> str:
         """A fresh id of this kind, the same in every run."""
@@ -94,14 +95,20 @@ class Provider:
         try:
             if wait_s := self.limits.take(self._cache.look(asked).whole):
                 raise Refused(429, "This request would exceed the rate limit of this server.", wait_s)
-            if elsewhere and not self.script.has(asked):
-                self.script.add([await elsewhere()])
+            if elsewhere:
+                await self._learn(asked, elsewhere)
             conversation, turn = self.script.next(asked)
             return await self._say(asked, conversation, turn, request_id, listens)
         except Refused as error:
             title = conversation.conversation if conversation else ""
             self._calls.append(self._call(asked, title, request_id, status=error.status, answered=True))
             raise
+
+    async def _learn(self, asked: Asked, elsewhere: Elsewhere) -> None:
+        """Ask elsewhere what is not known; who asks the same meanwhile waits for that answer."""
+        async with self._learning.setdefault(asked.segments[-1].digest, asyncio.Lock()):
+            if not self.script.has(asked):
+                self.script.add([await elsewhere()])
 
     async def _say(
         self, asked: Asked, conversation: Conversation, turn: Turn, request_id: str, listens: Listens
@@ -118,7 +125,7 @@ class Provider:
         self._cache.put(asked)
         answered = turn.disconnect is None and await listens()
         call = self._call(asked, title, request_id, status=0 if turn.disconnect else 200, answered=answered)
-        self._calls.append(_billed(call, taken, said))
+        self._calls.append(msgspec.structs.replace(_billed(call, taken, said), took_s=turn.took_s))
         if turn.malformed:
             return Answered(malformed=turn.malformed)
         message = said.body(asked, self.name("msg"), taken, "standard")

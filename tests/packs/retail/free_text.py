@@ -40,7 +40,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True):
-    """What must come of a line: ``outcome`` is that of ``expected`` (its line), or ``person``, ``why`` in words."""
+    """What must come of a line: ``outcome`` is that of ``expected`` (its line), or ``person``, ``why`` in words.
+
+    Then ``request`` is what is known all the same.
+    """
 
     id: str
     outcome: str
@@ -50,7 +53,11 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unclear(Exception):
-    """The message is not enough; says why."""
+    """The message is not enough; says why. ``request`` is what is known of it, where it is one request."""
+
+    def __init__(self, why: str, request: Request | None = None) -> None:
+        super().__init__(why)
+        self.request = request
 
 
 class Shop:
@@ -116,9 +123,13 @@ def understand(message: str, customer: str, shop: Shop) -> Request:
         return Request(type="retail.return.requested", data=data)
     if found := _SWAP.search(message):
         order_id, kind, pairs, method = found.groups()
-        old, new = _swapped(pairs, _items(order_id, customer, shop), shop)
-        data = {"order_id": order_id, "item_ids": old, "new_item_ids": new, "payment_method_id": method}
-        return Request(type=_SWAPS[kind], data=data)
+        known = {"order_id": order_id, "payment_method_id": method}
+        try:
+            old, new = _swapped(pairs, _items(order_id, customer, shop), shop)
+        except Unclear as error:
+            partly = Request(type=_SWAPS[kind], data={**known, "item_ids": [], "new_item_ids": []})
+            raise Unclear(str(error), partly) from error
+        return Request(type=_SWAPS[kind], data={**known, "item_ids": old, "new_item_ids": new})
     raise Unclear("is in words that no rule here reads")
 
 
@@ -135,7 +146,7 @@ def _expected(event: dict[str, Any], expected: dict[str, Any], shop: Shop) -> Ex
         request = understand(event["data"]["message"], event["data"]["user_id"], shop)
     except Unclear as error:
         asked = outcome if outcome == "duplicate" else "person"
-        return Expectation(id=event["id"], outcome=asked, expected=expected, why=str(error))
+        return Expectation(id=event["id"], outcome=asked, expected=expected, why=str(error), request=error.request)
     return Expectation(id=event["id"], outcome=outcome, expected=expected, request=request)
 
 
@@ -198,5 +209,6 @@ def _said(message: str, expectation: Expectation) -> Iterator[Conversation]:
     order_id = {"order_id": request.data["order_id"]}
     yield answers("classify", {"intent": request.type, **order_id, "note": ""})
     fields = {name: value for name, value in request.data.items() if name not in order_id}
-    yield answers("extract", {**fields, "missing": ""})
-    yield answers("judge", {"agrees": True, "why": "The steps are what the message asks for."})
+    yield answers("extract", {**fields, "missing": expectation.why and f"It {expectation.why}."})
+    if not expectation.why:
+        yield answers("judge", {"agrees": True, "why": "The steps are what the message asks for."})

@@ -28,6 +28,7 @@ _OWN = {
     "learn": "console.learn:learn",
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
+    "tools": "console.tools:tools",
     "pause": "console.pause:pause",
     "resume": "console.pause:resume",
     "audit": "console.audit.commands:audit",

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from mesh.clock import unix
 from mesh.errors import NotSentError, SettingsError, ToolError, ToolRefusedError, UncertainError
 from mesh.mounts.secret import hidden, read_secret
-from mesh.mounts.work import Rows, Work, rows_of
+from mesh.mounts.work import Rows, Work, rows_of, until
 
 _TABLE = """CREATE TABLE IF NOT EXISTS workmesh_effect (
     key text PRIMARY KEY, digest text NOT NULL, answer text NOT NULL, at timestamptz NOT NULL DEFAULT now())"""
@@ -68,7 +68,7 @@ class Postgres:
     async def write(self, work: Work, key: str, call_by: float) -> Rows:
         """Run a statement once under its key; raises ``NotSentError`` where nothing was committed."""
         await self._make_table(work)
-        async with self._transaction(work, call_by) as connection:
+        async with self._transaction(work, until(call_by)) as connection:
             async with AsyncRawCursor(connection) as cursor:
                 await cursor.execute(_CLAIM, (key, work.digest))
                 if cursor.rowcount == 0:
@@ -108,12 +108,12 @@ class Postgres:
         self._has_table = True
 
     @asynccontextmanager
-    async def _transaction(self, work: Work, until: float, *, read_only: bool = False) -> AsyncIterator[Connection]:
-        """A transaction that the server itself ends at ``until``; undone unless the block commits it."""
+    async def _transaction(self, work: Work, end: float, *, read_only: bool = False) -> AsyncIterator[Connection]:
+        """A transaction that the server itself ends at ``end``; undone unless the block commits it."""
         async with self._free:
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
-                left = max(1, int((until - unix()) * 1000))
+                left = max(1, int((end - unix()) * 1000))
                 await connection.set_read_only(read_only)
                 async with AsyncRawCursor(connection) as cursor:
                     limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

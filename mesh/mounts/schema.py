@@ -47,9 +47,9 @@ def make_arguments(name: str, schema: Schema, *, root: Schema | None = None, wit
     ``without`` is an argument that the mount fills in itself. Raises ``SettingsError`` for what is no schema.
     """
     root = schema if root is None else root
+    _validator(name, schema, root)  # also where the struct says it all: a broken schema is refused as one
     maker = _Maker(name, root)
     made = maker.top(_without(schema, without))
-    _validator(name, schema, root)  # also where the struct says it all: a broken schema is refused as one
     return Arguments(made, None if maker.exact and not without else _check(name, _without(schema, without), root))
 
 

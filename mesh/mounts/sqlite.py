@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
-from mesh.mounts.work import Rows, Work, rows_of
+from mesh.mounts.work import Rows, Work, rows_of, until
 
 _TABLE = """CREATE TABLE IF NOT EXISTS workmesh_effect (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, at REAL NOT NULL)"""
@@ -32,7 +32,7 @@ class Sqlite:
 
     async def write(self, work: Work, key: str, call_by: float) -> Rows:
         """Run a statement once under its key; raises ``NotSentError`` where nothing was committed."""
-        return await asyncio.to_thread(self._write, work, key, call_by)
+        return await asyncio.to_thread(self._write, work, key, until(call_by))
 
     async def find(self, work: Work, key: str) -> Rows | None:
         """The answer under a key, or ``None`` when it was never committed."""
@@ -46,8 +46,8 @@ class Sqlite:
                 rows = cursor.fetchmany(work.rows_max + 1)
             return rows_of(work.answer(_columns(cursor), rows, 0, effect=False))
 
-    def _write(self, work: Work, key: str, call_by: float) -> Rows:
-        with self._open("rw", call_by) as database:
+    def _write(self, work: Work, key: str, end: float) -> Rows:
+        with self._open("rw", end) as database:
             with _refusing(work):
                 database.execute("PRAGMA synchronous = FULL")
                 database.execute("BEGIN IMMEDIATE")
@@ -65,7 +65,7 @@ class Sqlite:
                     cursor.close()
                 answer = work.answer(columns, rows, changed, effect=True)
                 database.execute("INSERT INTO workmesh_effect VALUES (?, ?, ?, ?)", (key, work.digest, answer, unix()))
-                if unix() >= call_by:
+                if unix() >= end:
                     raise NotSentError(f"the time to commit {key} is over")
             database.set_progress_handler(None, 0)  # a commit is not interrupted half way
             try:
@@ -83,9 +83,9 @@ class Sqlite:
             return None if kept is None else work.again(*kept)
 
     @contextmanager
-    def _open(self, mode: str, until: float) -> Iterator[sqlite3.Connection]:
-        """A connection that gives up at ``until``; whatever it has not committed by then is undone."""
-        left = until - unix()
+    def _open(self, mode: str, end: float) -> Iterator[sqlite3.Connection]:
+        """A connection that gives up at ``end``; whatever it has not committed by then is undone."""
+        left = end - unix()
         if left <= 0:
             raise NotSentError(f"the time to ask {self._path.name} is over")
         try:
@@ -95,7 +95,7 @@ class Sqlite:
         except sqlite3.Error as error:
             raise NotSentError(f"{self._path.name} cannot be opened: {error}") from error
         with closing(database):
-            database.set_progress_handler(lambda: unix() >= until, _STEPS)
+            database.set_progress_handler(lambda: unix() >= end, _STEPS)
             yield database
 
 

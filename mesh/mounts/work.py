@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 
+from mesh.clock import unix
 from mesh.errors import ToolRefusedError
 from mesh.mounts.statement import Statement
+
+_SHARE = 0.8  # of the time that is left
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,12 @@ class Work:
         if digest != self.digest:
             raise ToolRefusedError("key_used", f"the key was used for other work than this call of {self.tool}")
         return rows_of(answer)
+
+
+def until(call_by: float) -> float:
+    """When a database gives up, so that there is time left to say what became of the call."""
+    now = unix()
+    return now + _SHARE * (call_by - now)
 
 
 def rows_of(answer: str) -> Rows:

@@ -1,6 +1,6 @@
 """An MCP server over standard input and output that does what a file tells it, down to the bytes.
 
-``FOLDER/behaviour.json``, read at each request, has ``tools`` (as they are listed) and ``call`` (a mode); each effect is a
+``FOLDER/behaviour.json``, read at each request, has ``tools`` (as listed) and ``call`` (a mode); each effect is a
 line in ``FOLDER/done``.
 """
 

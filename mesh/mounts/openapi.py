@@ -110,7 +110,7 @@ class OpenApiMount:
             raise SettingsError(f"{declared.tool}: an idempotent POST needs a key_header that the service honours")
         set_here = {name.lower() for name in (declared.key_header, declared.call_by_header) if name}
         schema = schema_of(operation, document, without_headers=set_here)
-        made = make_arguments(declared.tool, schema, root=document)
+        made = make_arguments(declared.tool, schema)
         settling = Settling(declared.tool, declared.read_only, declared.key_header, declared.call_by_header)
 
         async def run(args: msgspec.Struct, call: ToolCall) -> msgspec.Struct:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
@@ -118,7 +119,7 @@ class Service:
         try:
             request = self._client.build_request(
                 operation.method.upper(),
-                url.copy_merge_params(query) if query else url,
+                url.copy_with(query=urlencode(query).encode()) if query else url,
                 headers=headers,
                 content=content,
             )

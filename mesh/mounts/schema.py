@@ -41,16 +41,16 @@ class Arguments:
     check: Check | None
 
 
-def make_arguments(name: str, schema: Schema, *, root: Schema | None = None, without: str = "") -> Arguments:
-    """The arguments of tool ``name``, an object's schema; ``root`` is what its local references point into.
+def make_arguments(name: str, schema: Schema, *, without: str = "") -> Arguments:
+    """The arguments of tool ``name``, an object's schema; ``without`` is one that the mount fills in itself.
 
-    ``without`` is an argument that the mount fills in itself. Raises ``SettingsError`` for what is no schema.
+    Raises ``SettingsError`` for what is no schema, or refers to something outside of it.
     """
-    root = schema if root is None else root
-    _validator(name, schema, root)  # also where the struct says it all: a broken schema is refused as one
-    maker = _Maker(name, root)
-    made = maker.top(_without(schema, without))
-    return Arguments(made, None if maker.exact and not without else _check(name, _without(schema, without), root))
+    _validator(name, schema)  # also where the struct says it all: a broken schema is refused as one
+    schema = _without(schema, without)
+    maker = _Maker(name, schema)
+    made = maker.top(schema)
+    return Arguments(made, None if maker.exact else _check(name, schema))
 
 
 def _without(schema: Schema, name: str) -> Schema:
@@ -60,20 +60,17 @@ def _without(schema: Schema, name: str) -> Schema:
     return {**schema, "properties": properties, "required": [key for key in schema.get("required", []) if key != name]}
 
 
-def _validator(name: str, schema: Schema, root: Schema) -> Any:
-    whole = (
-        schema if root is schema else {**{key: root[key] for key in ("components", "$defs") if key in root}, **schema}
-    )
+def _validator(name: str, schema: Schema) -> Any:
     try:
-        kind = validator_for(cast(Any, whole), default=Draft202012Validator)
-        kind.check_schema(cast(Any, whole))
+        kind = validator_for(cast(Any, schema), default=Draft202012Validator)
+        kind.check_schema(cast(Any, schema))
     except SchemaError as error:
         raise SettingsError(f"the schema of {name} is no JSON Schema: {error.message[:_SAID]}") from error
-    return kind(cast(Any, whole), registry=Registry())  # an empty registry: nothing is fetched
+    return kind(cast(Any, schema), registry=Registry())  # an empty registry: nothing is fetched
 
 
-def _check(name: str, schema: Schema, root: Schema) -> Check:
-    validator = _validator(name, schema, root)
+def _check(name: str, schema: Schema) -> Check:
+    validator = _validator(name, schema)
 
     def check(args: Json) -> None:
         try:

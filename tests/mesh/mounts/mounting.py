@@ -44,13 +44,13 @@ class Mounted:
     mount: Mount
     box: Toolbox
 
-    async def call(self, tool: str, key: str = "wm-t-s", *, epoch: int = 1, in_s: float = 10.0, **args: Any) -> Any:
+    async def call(self, tool: str, key: str = "wm-t-s", /, *, epoch: int = 1, in_s: float = 10.0, **args: Any) -> Any:
         """The answer to a call."""
         raw = msgspec.Raw(msgspec.json.encode(args))
         answer = await self.box.call(self.box.find(tool), raw, key=key, epoch=epoch, call_by=time.time() + in_s)
         return msgspec.json.decode(answer)
 
-    async def verify(self, tool: str, key: str = "wm-t-s", **args: Any) -> Any:
+    async def verify(self, tool: str, key: str = "wm-t-s", /, **args: Any) -> Any:
         """What the target says of a key."""
         raw = msgspec.Raw(msgspec.json.encode(args))
         answer = await self.box.verify(self.box.find(tool), raw, key=key, epoch=1)

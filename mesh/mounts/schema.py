@@ -3,7 +3,6 @@
 The rule: never laxer than the schema. What msgspec can say is in the struct; for the rest the schema is checked too.
 """
 
-import keyword
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +49,10 @@ def make_arguments(name: str, schema: Schema, *, without: str = "") -> Arguments
     schema = _without(schema, without)
     maker = _Maker(name, schema)
     made = maker.top(schema)
+    try:
+        msgspec.json.Decoder(made)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"the schema of {name} cannot be applied: {error}") from error
     return Arguments(made, None if maker.exact else _check(name, schema))
 
 
@@ -158,7 +161,7 @@ class _Maker:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         names: dict[str, str] = {}
         for n, (key, value) in enumerate(properties.items()):
-            own = key if key.isidentifier() and not keyword.iskeyword(key) and not key.startswith("_") else f"field_{n}"
+            own = f"argument_{n}"  # its name in JSON may be none in Python
             names[own] = key
             kind = self.of(value)
             if key in required:
@@ -199,7 +202,7 @@ class _Maker:
             value = schema.get(key)
             if value is None:
                 continue
-            if name == "integer" and isinstance(value, float):
+            if kind is int and isinstance(value, float):
                 self.exact = False  # msgspec bounds an integer by integers
                 continue
             bounds[ours] = value

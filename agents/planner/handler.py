@@ -140,7 +140,7 @@ class Planner:
             raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error
         except (NotSentError, UncertainError) as error:
             raise RetryableError(f"read {name} ({call.tool}): {error}", delay_s=toolbox.wait_s(tool)) from error
-        return Reading(name=name, call=call, answer=answer)
+        return Reading(name=name, call=call, answer=answer, taint=tool.outside)
 
     async def _remember(self, playbook: Playbook, inputs: Inputs, *, anew: bool) -> Recollection:
         asked = [recall.question(inputs.context.header.domain, inputs.variables) for recall in playbook.recall]

@@ -87,3 +87,19 @@ def test_an_argument_that_a_foreign_tool_answered_is_tainted(
     same = with_readings(whole, raw({"note": value}), [Reading(name="note", call=call, answer=answer, taint=taint)])
     assert tainted_arguments(raw({"to": value}), same) == {"to"}
     assert ("to" in tainted_arguments(raw({"to": value, "n": 1}), outside)) is found
+
+
+def test_what_the_canonical_system_holds_is_no_outside_text_wherever_it_stands() -> None:
+    outside = read_outside(msgspec.Raw(msgspec.json.encode(DATA)), ("/message",))
+    args = msgspec.Raw(msgspec.json.encode({"account": "DE99", "name": "IBAN"}))
+    assert tainted_arguments(args, outside) == {"account", "name"}
+    assert tainted_arguments(args, outside.confirming(["de99"])) == {"name"}
+
+
+@given(text=st.text(min_size=1))
+def test_what_a_model_has_written_is_from_outside_unless_it_is_known(text: str) -> None:
+    outside = read_outside(msgspec.Raw(msgspec.json.encode(DATA)), ("/message",), written=True)
+    args = msgspec.Raw(msgspec.json.encode({"it": text}))
+    known = {"#w1", "call eve", "slash", "mallory", "1", ""}
+    assert tainted_arguments(args, outside) == (set() if text.strip().casefold() in known else {"it"})
+    assert tainted_arguments(args, outside.confirming([text])) == set()

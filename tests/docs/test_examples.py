@@ -19,6 +19,7 @@ PAGES = (
             "packs",
             "policies",
             "governance",
+            "models",
             "learning",
             "memory",
             "operating",

@@ -149,7 +149,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
             *_watches(subjects.MODELS_BUCKET),
             *_writes(subjects.MODELS_BUCKET),
         ),
-        (),
+        ("control.>",),
     ),
     "policy": Permissions(
         (

@@ -123,6 +123,7 @@ class ModelSettings(_Section, frozen=True):
     prices: str = ""
     plain: bool = False
     timeout_s: Seconds = 20.0
+    answer_within_s: Seconds = 120.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50
     tokens_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 50_000

@@ -12,7 +12,11 @@ from mesh.record import Struct
 
 
 class OverBudgetError(WorkmeshError):
-    """A call would, at most, go beyond the cap of its day."""
+    """A call would, at most, go beyond the cap of its day. ``for_now``: until calls under way have ended."""
+
+    def __init__(self, message: str, *, for_now: bool = False) -> None:
+        super().__init__(message)
+        self.for_now = for_now
 
 
 class ClaimLostError(WorkmeshError):
@@ -88,9 +92,11 @@ class Window(Struct, frozen=True, kw_only=True):
         """With this claim in the place of the one of its key; raises ``OverBudgetError`` beyond the cap."""
         rest = self.without(claim.key)
         if rest.taken + claim.cost > cap:
+            passing = sum(each.at_most for each in rest.open if each.mode is Mode.INTERACTIVE)
             raise OverBudgetError(
                 f"{claim.model} can cost {dollars(claim.at_most)} here, and of {dollars(cap)} for the day "
-                f"{dollars(max(0, cap - rest.taken - cost(claim.calls)))} are left"
+                f"{dollars(max(0, cap - rest.taken - cost(claim.calls)))} are left",
+                for_now=rest.taken - passing + claim.cost <= cap,
             )
         return replace(rest, open=(*rest.open, claim))
 

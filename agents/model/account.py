@@ -14,12 +14,13 @@ from agents.model.ledger import Draft, Ledger
 from mesh import subjects
 from mesh.clock import unix
 from mesh.inference import Mode, Prompt, Usage
-from mesh.journal import Write
+from mesh.journal import Journal, Write
 from mesh.prices import Price
 from mesh.records import Completion
 from mesh.runtime import NotYetError
 from mesh.spending import Claim, ClaimLostError, Window
 
+_LOOK_S = 1.0
 _DAYS_MAX = 31  # a question that is older is not looked for in the windows of its first days
 
 
@@ -36,9 +37,11 @@ class Call:
 class Account:
     """What one handling of a question has spent. One call at a time."""
 
-    def __init__(self, ledger: Ledger, prompt: Prompt, by: str, *, cap: int, is_first: bool) -> None:
+    def __init__(self, ledger: Ledger, journal: Journal, prompt: Prompt, by: str, *, cap: int, is_first: bool) -> None:
         self.key = f"{prompt.header.task_id}.{prompt.name}"
         self._ledger = ledger
+        self._journal = journal
+        self._completion = subjects.record("completion", prompt.header.domain, prompt.header.task_id, prompt.name)
         self._domain = prompt.header.domain
         self._by = by
         self._cap = cap
@@ -73,9 +76,14 @@ class Account:
             whole = replace(claim, calls=held.calls if held else ())
             return Draft({**mine, self._today: today.claimed(whole, self._cap)})
 
+        may_be_settled = self._fresh
         await self._change(draft)
         self._has_claim = True
         self._done = ()
+        # Who took this question before us may have settled it since we looked; from now on nobody can.
+        if may_be_settled and await self._journal.record(self._completion) is not None:
+            await self._drop()
+            raise ClaimLostError(f"{self.key} has been settled")
 
     def paid(self, usage: Usage) -> None:
         """The call has ended, and cost this."""
@@ -125,6 +133,14 @@ class Account:
         await self._change(draft)
         return made[-1]
 
+    async def _drop(self) -> None:
+        def draft(windows: Mapping[str, Window]) -> Draft:
+            self._mine(windows)
+            return Draft({self._today: windows[self._today].without(self.key)})
+
+        await self._change(draft)
+        self._has_claim = False
+
     async def _change(self, draft: Callable[[Mapping[str, Window]], Draft]) -> None:
         await self._ledger.change(self._names, draft, fresh=self._fresh)
         self._fresh = False
@@ -144,7 +160,9 @@ class Account:
                 after[name] = window.put(self._idle((*held.calls, *self._done)))
             elif held is not None:
                 if held.nonce != self._nonce and held.is_alive(self._by, now_s := unix()):
-                    raise NotYetError(f"{held.by} is asking {self.key}", delay_s=max(0.05, held.until - now_s))
+                    raise NotYetError(
+                        f"{held.by} is asking {self.key}", delay_s=max(0.05, min(_LOOK_S, held.until - now_s))
+                    )
                 after[name] = window.put(self._idle(held.given_up(name.rpartition(".")[2])))
         return after
 

@@ -3,9 +3,10 @@
 The rule: there is always an end: an answer, or the reason of every model why there is none.
 """
 
+import asyncio
 import time
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential_jitter
@@ -27,6 +28,7 @@ from mesh.spending import OverBudgetError
 log = structlog.get_logger(__name__)
 
 _LONG_S = 86_400.0
+_BUDGET_S = 0.1
 _PACE_S = 60.0  # what a call waits here for its turn; longer, and the input waits at the server
 _GRACE_S = 2.0  # behind a time-out: until the call has ended on every clock
 _BYTES_A_TOKEN = 4  # of English and JSON, roughly: for pacing alone, never for money
@@ -37,8 +39,7 @@ class _EndedError(WorkmeshError):
     """A model of the chain will not be asked again for this question."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """What came of the chain."""
 
     status: CompletionStatus
@@ -57,6 +58,7 @@ class Asker:
         self._halts = halts
         self._settings = settings
         self._writer = writer
+        self._trouble: dict[str, str] = {}
 
     async def ask(self, prompt: Prompt, chain: list[Target], account: Account) -> Ending:
         """Ask the models of the chain. Raises ``NotYetError`` when the question has to wait elsewhere, and as
@@ -119,11 +121,23 @@ class Asker:
             async with target.slots:
                 await self._turn(prompt, asked, target, is_last=is_last)
                 self._may(prompt)
-                await account.claim(call)
+                await self._claim(prompt, account, call)
                 await faultpoints.reach("model.after_claim")
                 return await self._call_once(prompt, asked, target, call, account)
         finally:
             target.breaker.released()
+
+    async def _claim(self, prompt: Prompt, account: Account, call: Call) -> None:
+        """Claim the money; wait while only calls under way stand against it, which cost less than they might."""
+        until = min(unix() + call.ends_in_s, unix() + _left_s(prompt))
+        while True:
+            try:
+                await account.claim(call)
+                return
+            except OverBudgetError as error:
+                if not error.for_now or unix() >= until:
+                    raise
+            await asyncio.sleep(_BUDGET_S)
 
     async def _call_once(self, prompt: Prompt, asked: Question, target: Target, call: Call, account: Account) -> Reply:
         timeout_s = min(self._settings.timeout_s, max(0.05, _left_s(prompt)))
@@ -166,9 +180,10 @@ class Asker:
         try:
             target.breaker.check()
         except NotSentError as error:
+            said = f"{error}, the last one: {self._trouble.get(target.model, 'unknown')}"
             if is_last:
-                raise NotBilledError(str(error), retry_after_s=target.breaker.wait_s()) from error
-            raise _EndedError(str(error)) from error
+                raise NotBilledError(said, retry_after_s=target.breaker.wait_s()) from error
+            raise _EndedError(said) from error
 
     async def _turn(self, prompt: Prompt, asked: Question, target: Target, *, is_last: bool) -> None:
         left_s = _left_s(prompt)
@@ -186,6 +201,7 @@ class Asker:
         if error.limited:
             await self._pacing.leave_alone(target.model, error.retry_after_s or 1.0, str(error))
             return
+        self._trouble[target.model] = str(error)
         target.breaker.failed()
         if target.breaker.wait_s() is not None:
             await self._pacing.tell(target.model, str(error))

@@ -81,7 +81,7 @@ class ModelStage:
 
     def _account(self, prompt: Prompt, work: Work, *, is_first: bool) -> Account:
         cap = micro_usd(self._settings.budget_of(prompt.header.domain).usd_per_day)
-        return Account(self._ledger, prompt, work.writer, cap=cap, is_first=is_first)
+        return Account(self._ledger, self._journal, prompt, work.writer, cap=cap, is_first=is_first)
 
     async def _complete(
         self, prompt: Prompt, work: Work, chain: list[Target], account: Account, known: Answer | Ending | None

@@ -13,28 +13,26 @@ from typing import Any
 import msgspec
 import tenacity
 
-from agents.planner.cases import Case, fault_of
 from agents.planner.learned import LearnedChanges
 from agents.planner.making import Maker
-from agents.planner.place import FIRST
 from agents.planner.playbook import Playbook, load_playbooks
+from agents.planner.prompt_cases import PromptCase, fault_of
 from agents.planner.prompts import Prompts, load_prompts
+from agents.planner.rehearsing import rehearse
 from agents.planner.texts import Texts
 from mesh.clock import now
 from mesh.errors import SettingsError, TerminalError, ToolRefusedError
 from mesh.inference import Completion, CompletionStatus, Mode, ModelRole, Prompt
-from mesh.journal import Stored
 from mesh.memory import Question as MemoryQuestion
 from mesh.messages import CallError, Messages, NotBilledError, Question, Reply, UnknownFateError
 from mesh.pack import Pack
 from mesh.prices import Prices
 from mesh.recall import Recollection
-from mesh.records import Causation, Context, Event, Header, Plan
+from mesh.records import Causation, Context, Event, Header
 from mesh.settings import ModelSettings
 from mesh.toolbox import Toolbox
 from mesh.tools import Tool, ToolCall, ToolFunction
 
-_ROUNDS_MAX = 20
 _AT_ONCE = 4
 _WAIT_MAX_S = 30.0
 
@@ -52,7 +50,7 @@ class Asking:
 
 @dataclass(slots=True)
 class Asked:
-    """One question: who was asked, what it cost, and how long it took. ``failure`` is why there is no answer."""
+    """One question: who was asked, what it cost, how long it took. ``failure`` is why there is no answer of use."""
 
     role: ModelRole
     model: str
@@ -106,7 +104,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[CaseResult, ...]
 
 
-async def evaluate(pack: Pack, cases: Sequence[Case], asking: Asking, min_pass: float) -> Report:
+async def evaluate(pack: Pack, cases: Sequence[PromptCase], asking: Asking, min_pass: float) -> Report:
     """Plan every case, a few at a time; raises ``SettingsError`` where the pack has no prompts."""
     tools = {tool.name: tool for tool in pack.tools(pack.read_options(None))}
     prompts = load_prompts(pack.prompts, tools, pack.events)
@@ -115,7 +113,7 @@ async def evaluate(pack: Pack, cases: Sequence[Case], asking: Asking, min_pass: 
     playbooks = {pack.name: load_playbooks(pack.playbooks, tools)}
     at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(case: Case) -> tuple[CaseResult, list[Asked]]:
+    async def one(case: PromptCase) -> tuple[CaseResult, list[Asked]]:
         async with at_once:
             return await _Run(pack, prompts, playbooks, tools, case, asking).result()
 
@@ -180,35 +178,26 @@ class _Run:
     prompts: Prompts
     playbooks: Mapping[str, tuple[Playbook, ...]]
     tools: Mapping[str, Tool]
-    case: Case
+    case: PromptCase
     asking: Asking
     asked: list[Asked] = field(default_factory=list)
 
     async def result(self) -> tuple[CaseResult, list[Asked]]:
         try:
-            fault = fault_of(self.case.expect, await self._plan())
+            fault = fault_of(self.case.expect, (await rehearse(self._texts(), self._context(), self._ask)).plan)
         except TerminalError as error:
             fault = str(error)
+        # A person is asked too when no model answers: that is no merit of the model's.
+        fault = next((asked.failure for asked in self.asked if asked.failure), fault)
         cost = sum(asked.cost_micro_usd for asked in self.asked)
-        done = CaseResult(case=self.case.case, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
+        done = CaseResult(case=self.case.name, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
         return done, self.asked
 
-    async def _plan(self) -> Plan:
+    def _texts(self) -> Texts:
         name = self.pack.name
         toolboxes = {name: Toolbox({tool.name: self._answering(tool) for tool in self.tools.values()}, {})}
         maker = Maker(_NoMemory(), self.playbooks, toolboxes, LearnedChanges(self.playbooks))
-        texts = Texts(maker, {name: self.prompts}, toolboxes, self.asking.settings, _whole_budget, are_on=True)
-        context, items = self._context(), list[Stored]()
-        for _ in range(_ROUNDS_MAX):
-            made = await texts.next(context, context.header, FIRST, items)
-            for record in made:
-                if isinstance(record, Plan):
-                    return record
-            prompts = [record for record in made if isinstance(record, Prompt)]
-            answers = await asyncio.gather(*(self._ask(prompt) for prompt in prompts))
-            items += [Stored(0, prompt.name, now(), prompt) for prompt in prompts]
-            items += [Stored(0, answer.name, now(), answer) for answer in answers]
-        raise TerminalError(f"no plan came of it in {_ROUNDS_MAX} rounds")
+        return Texts(maker, {name: self.prompts}, toolboxes, self.asking.settings, _whole_budget, are_on=True)
 
     def _answering(self, tool: Tool) -> Tool:
         """The tool, answering as the case says."""
@@ -223,9 +212,9 @@ class _Run:
         return run
 
     def _context(self) -> Context:
-        kind = self.pack.event_type(self.case.event or self.prompts.classify.source.events[0])
-        if kind is None:
-            raise TerminalError(f"the pack {self.pack.name} has no event type {self.case.event!r}")
+        kind = self.pack.event_type(self.case.type)
+        if kind is None or not self.prompts.reads_text(kind.name):
+            raise TerminalError(f"{self.case.type!r} is no event type whose text the pack {self.pack.name} reads")
         data = msgspec.json.encode(self.case.data)
         try:
             msgspec.json.decode(data, type=kind.data)
@@ -233,13 +222,14 @@ class _Run:
             raise TerminalError(f"data: {error}") from error
         at = now()
         cause = Causation(stream="EVENTS", subject=f"event.{kind.name}", seq=1)
-        header = Header(task_id=self.case.case, domain=self.pack.name, causation=cause, writer="eval", at=at)
-        event = Event(id=self.case.case, source="/eval", type=kind.name, time=at, digest="", seq=1, accepted_at=at)
+        header = Header(task_id=self.case.name, domain=self.pack.name, causation=cause, writer="eval", at=at)
+        event = Event(id=self.case.name, source="/eval", type=kind.name, time=at, digest="", seq=1, accepted_at=at)
         return Context(
             header=header, event=event, data=msgspec.Raw(data), entity="", taint=kind.taint, urgency=kind.urgency
         )
 
     async def _ask(self, prompt: Prompt) -> Completion:
+        """Ask, and count it."""
         model = self.asking.model(prompt)
         asked = Asked(prompt.role, model, is_second_try="~" in prompt.name)
         self.asked.append(asked)
@@ -264,6 +254,7 @@ class _Run:
             tokens_cached=reply.tokens_cached,
             tokens_written=reply.tokens_written,
         )
+        asked.failure = "" if reply.declined else reply.problem
         return _answered(prompt, model, reply)
 
 

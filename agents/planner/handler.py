@@ -9,6 +9,7 @@ import msgspec
 
 from agents.planner.making import Maker
 from agents.planner.place import FIRST, Place, place_of
+from agents.planner.reading import exchange_of
 from agents.planner.texts import Texts
 from agents.planner.turns import Turns
 from mesh import tracing
@@ -52,7 +53,7 @@ class Planner:
             if self._texts.reads(context):
                 if work.is_released:
                     items = await self._journal.task(head.task_id, head.domain)
-                outputs = await self._texts.next(context, header, place, items)
+                outputs = await self._texts.next(context, header, place, exchange_of(items))
             else:
                 outputs = (await self._maker.make(context, header, place),)
         for record in outputs:

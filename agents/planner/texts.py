@@ -4,8 +4,9 @@ The rule: every question is a record before it is asked, and the next step depen
 be understood with certainty goes to a person, with everything that was made of it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -26,7 +27,6 @@ from agents.planner.reading import (
     Failed,
     HandOver,
     answer_of,
-    exchange_of,
     kept_of,
     read_text,
 )
@@ -35,7 +35,6 @@ from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.errors import TerminalError
 from mesh.grounding import Sources
 from mesh.inference import ModelRole, Prompt
-from mesh.journal import Stored
 from mesh.record import Json
 from mesh.records import Context, Header, Origin, Plan, Reading, Understood, Usage
 from mesh.settings import ModelSettings
@@ -58,6 +57,12 @@ class _Task:
     prompts: Prompts
     exchange: Exchange
     inputs: Inputs
+    within_s: float
+
+    @property
+    def answer_by(self) -> datetime:
+        """When an answer that somebody waits for is of no use any more."""
+        return self.header.at + timedelta(seconds=self.within_s)
 
     @property
     def usage(self) -> tuple[Usage, ...]:
@@ -92,13 +97,14 @@ class Texts:
         return prompts is not None and prompts.reads_text(context.event.type)
 
     async def next(
-        self, context: Context, header: Header, place: Place, items: Sequence[Stored]
+        self, context: Context, header: Header, place: Place, exchange: Exchange
     ) -> tuple[Prompt | Plan, ...]:
         """The questions to ask next, or the plan; nothing while answers are on their way."""
         prompts = self._prompts[context.header.domain]
         if prompts is None:
             raise TerminalError(f"the pack {context.header.domain} has no prompts")
-        task = _Task(context, header, place, prompts, exchange_of(items), Inputs(context, notes=place.notes))
+        inputs = Inputs(context, notes=place.notes)
+        task = _Task(context, header, place, prompts, exchange, inputs, self._settings.answer_within_s)
         try:
             if not self._are_on:
                 return (await self._without_models(task),)
@@ -281,6 +287,7 @@ def _prompt(
         max_tokens=file.max_tokens,
         sample=ask.sample,
         mode=route_taken.mode,
+        answer_by=None if need.can_wait else task.answer_by,
         readings=readings,
     )
 

@@ -68,6 +68,7 @@ def report(run: Run, expected: Path | None) -> Report:
     if run.plan.conversations:
         summary["model_calls"] = len(run.ledger.usage)
         summary["model_micro_usd"] = cost(tuple(run.ledger.usage))
+        summary["uncertain_micro_usd"] = cost(tuple(use for use in run.ledger.usage if not use.certain))
         summary["billed_micro_usd"] = billed(run.billed)
     if run.killer is not None:
         recoveries = recovery_times(run.killer.kills, _spans(run)) or [0.0]
@@ -77,11 +78,7 @@ def report(run: Run, expected: Path | None) -> Report:
     problems = [f"lost: {line.id or f'line {line.line + 1}'} (sequence {line.seq})" for line in lost]
     problems += [f"repeated: effect {key} took place {count} times" for key, count in repeated.items()]
     problems += _unaccounted(run, set(keys))
-    if summary.get("model_micro_usd", 0) != summary.get("billed_micro_usd", 0):
-        problems.append(
-            f"models: {dollars(int(summary['billed_micro_usd']))} were billed, "
-            f"the journal has {dollars(int(summary['model_micro_usd']))}"
-        )
+    problems += _misbilled(run)
     problems += [f"failed: {line.id}: {line.reason}" for line in outcomes if line.outcome == "failed"]
     if expected is not None:
         problems += _unexpected(run, outcomes, expected)
@@ -115,8 +112,9 @@ def show(result: Report, run: Run, console: Console) -> None:
     )
     if "model_calls" in numbers:
         console.print(
-            f"{numbers['model_calls']} calls of models cost {dollars(int(numbers['model_micro_usd']))}, "
-            f"as the provider billed: {dollars(int(numbers['billed_micro_usd']))}"
+            f"{numbers['model_calls']} calls of models cost {dollars(int(numbers['model_micro_usd']))} at most, "
+            f"{dollars(int(numbers['uncertain_micro_usd']))} of it for calls whose fate is unknown; "
+            f"the provider billed {dollars(int(numbers['billed_micro_usd']))}"
         )
     if "kills" in numbers:
         console.print(
@@ -129,6 +127,15 @@ def show(result: Report, run: Run, console: Console) -> None:
         console.print(Text(f"{len(result.problems)} problems", "bold red"))
     else:
         console.print(Text.assemble(("verified", "bold green"), ": nothing lost, nothing repeated, all as expected"))
+
+
+def _misbilled(run: Run) -> list[str]:
+    """The journal has what was billed, to the micro-dollar; a call whose fate is unknown it has at the most."""
+    known = cost(tuple(use for use in run.ledger.usage if use.certain))
+    most, asked = cost(tuple(run.ledger.usage)), billed(run.billed)
+    if known <= asked <= most:
+        return []
+    return [f"models: {dollars(asked)} were billed, the journal has {dollars(known)} to {dollars(most)}"]
 
 
 def billed(calls: Iterable[Call]) -> int:

@@ -1,0 +1,112 @@
+"""Model processes killed at every boundary: each question has one completion, and the ledger is right each time."""
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from console.spending import LedgerView, windows_of
+from mesh.inference import Completion, CompletionStatus
+from mesh.scripted.conversations import Turn
+from tests.agents.model.desk import ANSWER, Desk, desk_in
+from tests.ledger_pack.running import until
+
+pytestmark = [pytest.mark.crash, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """One site for all tests here; model processes come and go with each."""
+    async with desk_in(tmp_path_factory.mktemp("w")) as found:
+        found.says(Turn(answer=ANSWER))
+        yield found
+
+
+async def settled(desk: Desk) -> LedgerView:
+    """The ledger, once nothing is under way: it agrees with its windows, and no claim is left open."""
+    await desk.settled()
+    ledger = await desk.ledger()
+    assert ledger.agrees
+    windows = await windows_of(desk.world.bus, ledger.windows[-1].day) if ledger.windows else {}
+    assert [claim for window in windows.values() for claim in window.open] == []
+    return ledger
+
+
+def uncertain(completion: Completion) -> int:
+    return sum(usage.cost_micro_usd for usage in completion.usage if not usage.certain)
+
+
+async def test_what_a_killed_process_may_have_spent_is_in_the_ledger(desk: Desk, tmp_path: Path) -> None:
+    points = ("after_claim", "after_answer", "before_commit", "before_ack")
+    fault = ",".join(f"model.{point}=kill@{tmp_path / point}" for point in points)
+    async with desk.model(fault=fault) as process:
+        found = await desk.ask("killed")
+        await process.died(4)
+        ledger = await settled(desk)
+    assert found.status is CompletionStatus.ANSWERED
+    # Killed before it was sent, after the answer, and before the commit; what is on record is not asked again.
+    assert desk.calls_about("killed") == 3
+    assert [usage.certain for usage in found.usage] == [False, False, False, True]
+    cost = ledger.total.cost_micro_usd
+    assert cost == sum(usage.cost_micro_usd for usage in found.usage)
+    # What is certain is exact; with what is not, at least all that the provider bills.
+    assert cost - uncertain(found) <= desk.invoice() <= cost
+    assert desk.invoice() == 3 * (cost - uncertain(found))
+    assert await desk.world.count("completion", found.header.task_id) == 1
+
+
+async def test_two_copies_and_kills_leave_one_completion_each_and_a_right_ledger(desk: Desk, tmp_path: Path) -> None:
+    before, invoice = await settled(desk), desk.invoice()
+    prompts = [desk.prompt(f"crowd {number:03}") for number in range(40)]
+    faults = {
+        "1": f"model.after_answer=kill#10@{tmp_path / 'a'}",
+        "2": f"model.before_ack=kill#10@{tmp_path / 'b'}",
+    }
+    async with desk.model("1", fault=faults["1"]), desk.model("2", fault=faults["2"]):
+        for start in range(0, len(prompts), 20):
+            await desk.put(*prompts[start : start + 20])
+        found = [await desk.completion(prompt) for prompt in prompts]
+        after = await settled(desk)
+    assert {each.status for each in found} == {CompletionStatus.ANSWERED}
+    assert any((tmp_path / name).exists() for name in "ab")
+    for prompt in prompts:
+        assert await desk.world.count("completion", prompt.header.task_id) == 1
+    cost = after.total.cost_micro_usd - before.total.cost_micro_usd
+    lost = after.total.uncertain_micro_usd - before.total.uncertain_micro_usd
+    assert cost - lost <= desk.invoice() - invoice <= cost
+    twice = sum(desk.calls_about(prompt.user) - 1 for prompt in prompts)
+    assert twice <= sum(not usage.certain for each in found for usage in each.usage)
+
+
+@pytest.mark.parametrize("stopped", ["for a while", "too long"])
+async def test_a_copy_that_is_stopped_is_waited_for_as_long_as_its_call_may_take(
+    desk: Desk, tmp_path: Path, stopped: str
+) -> None:
+    user = f"stopped {stopped}"
+    before, invoice = await settled(desk), desk.invoice()
+    prompt = desk.prompt(user)
+    fault = f"model.after_answer=stop@{tmp_path / 'once'}"
+    async with desk.model("1", fault=fault, timeout_s="2.0" if stopped == "too long" else "20.0") as first:
+        await desk.put(prompt)
+        await first.stopped()
+        async with desk.model("2"):
+            await until(lambda: _comes_again(desk))
+            if stopped == "too long":
+                await desk.completion(prompt)
+            first.signal(signal.SIGCONT)
+            found = await desk.completion(prompt)
+            after = await settled(desk)
+    assert found.status is CompletionStatus.ANSWERED
+    assert await desk.world.count("completion", prompt.header.task_id) == 1
+    again = stopped == "too long"
+    assert desk.calls_about(user) == (2 if again else 1)
+    assert [usage.certain for usage in found.usage] == ([False, True] if again else [True])
+    cost = after.total.cost_micro_usd - before.total.cost_micro_usd
+    assert (cost == desk.invoice() - invoice) is not again
+
+
+async def _comes_again(desk: Desk) -> bool:
+    info = await desk.world.bus.api("CONSUMER.INFO.JOURNAL.model")
+    return bool(info["num_redelivered"])

@@ -1,6 +1,7 @@
 """``workmesh replay TASK``: planner and policy again, from the journal alone, with effects off."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from mesh.cli import config_option, json_option, print_json, run_async
 from mesh.operator import operator_bus
 from mesh.records import Decision, text
 from mesh.replay import Recorded, Replayed, load_replays
+from mesh.settings import load
 
 _STREAM = "KV_POLICY"
 
@@ -23,11 +25,12 @@ class _Sealed(msgspec.Struct):
 
 @click.command()
 @click.argument("task")
+@click.option("--model", default="", help="Ask this model what models were asked, at its price, and compare the plan.")
 @json_option
 @config_option
-def replay(task: str, as_json: bool, config: Path | None) -> None:
+def replay(task: str, model: str, as_json: bool, config: Path | None) -> None:
     """Plan and decide TASK again and say what would differ. Nothing is executed."""
-    recorded = run_async(_read(task, config))
+    recorded = replace(run_async(_read(task, config)), model=model, models=load(config).models)
     results = [again(recorded) for again in load_replays().values()]
     if as_json:
         print_json(results)
@@ -58,7 +61,9 @@ def payload_of(envelope: msgspec.Raw) -> msgspec.Raw:
 
 def _show(results: list[Replayed]) -> None:
     for result in results:
-        if not result.records:
+        if result.unknown:
+            click.echo(f"{result.stage}: cannot tell: {result.unknown}")
+        elif not result.records:
             click.echo(f"{result.stage}: the task has no record of it")
         elif not result.differences:
             click.echo(f"{result.stage}: the same ({result.records} record{'s' if result.records > 1 else ''})")

@@ -1,6 +1,7 @@
 """Replay: planner and policy run again from the journal with effects off; what would differ is said.
 
-The rule: a replay has what the journal holds and nothing else: no credentials, no tools, no executor.
+The rule: a replay has what the journal holds and nothing else: no credentials, no tools, no executor. Only where a
+person names a model to compare with is that one asked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from mesh.canonical import canonical_json
 from mesh.experience import LearnedUse
 from mesh.journal import Stored
 from mesh.records import Plan
+from mesh.settings import ModelSettings
 
 GROUP = "workmesh.replay"
 
@@ -22,12 +24,15 @@ GROUP = "workmesh.replay"
 class Recorded:
     """A task's records, and the policy bundles (as published) to decide under, recorded ones first.
 
-    ``learned`` are learned changes to assume instead of those that the plan was made under.
+    ``learned`` are learned changes to assume instead of those that the plan was made under. With a ``model`` that one
+    is asked anew what models were asked, where ``models`` say.
     """
 
     items: Sequence[Stored]
     bundles: Sequence[msgspec.Raw] = ()
     learned: Sequence[LearnedUse] | None = None
+    model: str = ""
+    models: ModelSettings | None = None
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

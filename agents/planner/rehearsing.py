@@ -26,15 +26,26 @@ class Rehearsed:
     exchange: dict[str, Asked]
 
 
+class NoPlanError(TerminalError):
+    """The questions led to no plan; ``exchange`` is how far they led."""
+
+    def __init__(self, message: str, exchange: dict[str, Asked]) -> None:
+        super().__init__(message)
+        self.exchange = exchange
+
+
 async def rehearse(texts: Texts, context: Context, answer: Answer) -> Rehearsed:
-    """Ask until there is a plan. Raises what the planner raises, and ``TerminalError`` when there is no end."""
+    """Ask until there is a plan; raises ``NoPlanError`` where something needed is not on record, or there is no end."""
     exchange: dict[str, Asked] = {}
     for _ in range(_ROUNDS_MAX):
-        outputs = await texts.next(context, context.header, FIRST, exchange)
+        try:
+            outputs = await texts.next(context, context.header, FIRST, exchange)
+        except TerminalError as error:
+            raise NoPlanError(str(error), exchange) from error
         for output in outputs:
             if isinstance(output, Plan):
                 return Rehearsed(output, exchange)
             exchange[output.name] = Asked(output, await answer(output))
         if not outputs:
             break
-    raise TerminalError(f"task {context.header.task_id} came to no plan in {len(exchange)} questions")
+    raise NoPlanError(f"task {context.header.task_id} came to no plan in {len(exchange)} questions", exchange)

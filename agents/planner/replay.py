@@ -3,6 +3,7 @@
 The rule: what a playbook would have read or recalled otherwise than on record is not known, and so neither is its plan.
 """
 
+import asyncio
 from functools import cache
 
 import msgspec
@@ -19,8 +20,9 @@ from agents.planner.planning import (
 )
 from agents.planner.playbook import Playbook, load_playbooks
 from agents.planner.prompts import Prompts, load_prompts
-from agents.planner.reading import Classified, HandOver, exchange_of, kept_of, read_text
-from agents.planner.unforeseen import Proposal, propose
+from agents.planner.reading import Classified, HandOver, Move, exchange_of, kept_of, read_text
+from agents.planner.replay_by_model import replay_by_model
+from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.canonical import canonical_json
 from mesh.memory import Question
 from mesh.pack import Pack, load_packs
@@ -41,7 +43,11 @@ def replay(recorded: Recorded) -> Replayed:
         return Replayed(stage="planner", records=0)
     prompts = _prompts(context.header.domain)
     if prompts is not None and prompts.reads_text(context.event.type) and plan.origin is not Origin.PLAYBOOK:
+        if recorded.model:
+            return asyncio.run(replay_by_model(recorded, context, plan))
         return _read_again(prompts, recorded, context, plan)
+    if recorded.model:
+        return Replayed(stage="planner", records=0, unknown="no model had a part in its plan")
     # A shadow plans many tasks again in one process: compiled once. A person's replay reads what is installed now.
     playbooks = (_load if recorded.learned is None else _loaded)(context.header.domain)
     in_force = InForce.of(plan.learned if recorded.learned is None else recorded.learned)
@@ -69,26 +75,24 @@ def _compared(recorded: Recorded, plan: Plan, again: Plan) -> Replayed:
 
 def _read_again(prompts: Prompts, recorded: Recorded, context: Context, plan: Plan) -> Replayed:
     """A text's plan from the recorded answers of models, held again against what they were shown: nobody is asked."""
-    exchange = exchange_of(recorded.items)
+    exchange, books = exchange_of(recorded.items), _loaded(context.header.domain)
     inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes)
     try:
-        found = read_text(prompts, lambda classified: kept_of(prompts, context, classified), exchange)
-        if plan.origin is Origin.MODEL and isinstance(found, Classified) and prompts.plan is not None:
-            proposal = propose(prompts.plan, context.header.task_id, exchange)
-            if isinstance(proposal, Proposal):
-                again = plan_of_steps(
-                    inputs, plan.header, plan.revision, prompts.plan.file, proposal.steps, proposal.rationale
-                )
+        found: Move | Proposal | ReadFirst = read_text(
+            prompts, lambda classified: kept_of(prompts, context, classified), exchange
+        )
+        if isinstance(found, Classified) and prompts.plan is not None:
+            found = propose(prompts.plan, context.header.task_id, exchange)
+        match found:
+            case Proposal(steps=steps, rationale=rationale) if plan.origin is Origin.MODEL and prompts.plan is not None:
+                again = plan_of_steps(inputs, plan.header, plan.revision, prompts.plan.file, steps, rationale)
                 return _compared(recorded, plan, again)
-        if isinstance(found, Understood) and plan.understood is not None:
-            # Revisions aside, a correction has no say here: it is the planner's own plan.
-            books = _loaded(context.header.domain)
-            inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes, plan.learned, found)
-            book, _ = pick(books, inputs.event_type, inputs.variables, InForce.of(plan.learned))
-            return _compared(recorded, plan, make_plan(book, inputs, plan.header, plan.revision))
-        if isinstance(found, HandOver) and plan.understood is None:
-            again = msgspec.structs.replace(plan, rationale=found.reason)
-            return _compared(recorded, plan, again)
+            case Understood() if plan.understood is not None:
+                inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes, plan.learned, found)
+                book, _ = pick(books, inputs.event_type, inputs.variables, InForce.of(plan.learned))
+                return _compared(recorded, plan, make_plan(book, inputs, plan.header, plan.revision))
+            case HandOver(reason=reason) if plan.understood is None:
+                return _compared(recorded, plan, msgspec.structs.replace(plan, rationale=reason))
     except ExpressionError as error:
         return Replayed(stage="planner", records=0, unknown=str(error))
     said = "they were understood otherwise" if plan.understood is None else "they are not understood so"

@@ -6,32 +6,24 @@ The rule: only the systems and memory are replaced, by what the case says; promp
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import tenacity
 
-from agents.planner.learned import LearnedChanges
-from agents.planner.making import Maker
-from agents.planner.playbook import Playbook, load_playbooks
+from agents.planner.apart import Compiled, compiled, texts_apart
 from agents.planner.prompt_cases import PromptCase, fault_of
-from agents.planner.prompts import Prompts, load_prompts
 from agents.planner.rehearsing import rehearse
-from agents.planner.texts import Texts
 from mesh.clock import now
-from mesh.errors import SettingsError, TerminalError, ToolRefusedError
+from mesh.errors import SettingsError, TerminalError
 from mesh.inference import Completion, CompletionStatus, Mode, ModelRole, Prompt
-from mesh.memory import Question as MemoryQuestion
 from mesh.messages import CallError, Messages, NotBilledError, Question, Reply, UnknownFateError
 from mesh.pack import Pack
 from mesh.prices import Prices
-from mesh.recall import Recollection
+from mesh.record import Json
 from mesh.records import Causation, Context, Event, Header
 from mesh.settings import ModelSettings
-from mesh.toolbox import Toolbox
-from mesh.tools import Tool, ToolCall, ToolFunction
 
 _AT_ONCE = 4
 _WAIT_MAX_S = 30.0
@@ -106,16 +98,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def evaluate(pack: Pack, cases: Sequence[PromptCase], asking: Asking, min_pass: float) -> Report:
     """Plan every case, a few at a time; raises ``SettingsError`` where the pack has no prompts."""
-    tools = {tool.name: tool for tool in pack.tools(pack.read_options(None))}
-    prompts = load_prompts(pack.prompts, tools, pack.events)
-    if prompts is None:
+    known = compiled(pack)
+    if (prompts := known.prompts) is None:
         raise SettingsError(f"the pack {pack.name} has no prompts")
-    playbooks = {pack.name: load_playbooks(pack.playbooks, tools)}
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def one(case: PromptCase) -> tuple[CaseResult, list[Asked]]:
         async with at_once:
-            return await _Run(pack, prompts, playbooks, tools, case, asking).result()
+            return await _Run(pack, known, case, asking).result()
 
     done = await asyncio.gather(*(one(case) for case in cases))
     results = tuple(result for result, _ in done)
@@ -164,27 +154,20 @@ def _percentile(ordered: Sequence[float], part: float) -> float:
     return round(ordered[math.ceil(part * len(ordered)) - 1], 3) if ordered else 0.0
 
 
-class _NoMemory:
-    async def recall(self, _: Sequence[MemoryQuestion], *, anew: bool = False) -> Recollection:
-        """A case is judged by its prompts, not by what a site remembers."""
-        return Recollection()
-
-
 @dataclass
 class _Run:
     """One case on its way."""
 
     pack: Pack
-    prompts: Prompts
-    playbooks: Mapping[str, tuple[Playbook, ...]]
-    tools: Mapping[str, Tool]
+    known: Compiled
     case: PromptCase
     asking: Asking
     asked: list[Asked] = field(default_factory=list)
 
     async def result(self) -> tuple[CaseResult, list[Asked]]:
         try:
-            fault = fault_of(self.case.expect, (await rehearse(self._texts(), self._context(), self._ask)).plan)
+            texts = texts_apart(self.pack, self._read, settings=self.asking.settings, known=self.known)
+            fault = fault_of(self.case.expect, (await rehearse(texts, self._context(), self._ask)).plan)
         except TerminalError as error:
             fault = str(error)
         # A person is asked too when no model answers: that is no merit of the model's.
@@ -193,27 +176,13 @@ class _Run:
         done = CaseResult(case=self.case.name, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
         return done, self.asked
 
-    def _texts(self) -> Texts:
-        name = self.pack.name
-        toolboxes = {name: Toolbox({tool.name: self._answering(tool) for tool in self.tools.values()}, {})}
-        maker = Maker(_NoMemory(), self.playbooks, toolboxes, LearnedChanges(self.playbooks))
-        return Texts(maker, {name: self.prompts}, toolboxes, self.asking.settings, _whole_budget, are_on=True)
-
-    def _answering(self, tool: Tool) -> Tool:
-        """The tool, answering as the case says."""
-        return replace(tool, run=self._answer_of(tool), verify=None) if tool.read_only else tool
-
-    def _answer_of(self, tool: Tool) -> ToolFunction:
-        async def run(_: Any, __: ToolCall) -> Any:
-            if tool.name not in self.case.reads:
-                raise ToolRefusedError("no_answer", f"the case does not say what {tool.name} answers")
-            return self.case.reads[tool.name]
-
-        return run
+    def _read(self, tool: str, _: Json) -> Json | None:
+        """What a read-only tool answers in this case, whatever it is asked."""
+        return msgspec.Raw(msgspec.json.encode(self.case.reads[tool])) if tool in self.case.reads else None
 
     def _context(self) -> Context:
         kind = self.pack.event_type(self.case.type)
-        if kind is None or not self.prompts.reads_text(kind.name):
+        if kind is None or self.known.prompts is None or not self.known.prompts.reads_text(kind.name):
             raise TerminalError(f"{self.case.type!r} is no event type whose text the pack {self.pack.name} reads")
         data = msgspec.json.encode(self.case.data)
         try:
@@ -256,10 +225,6 @@ class _Run:
         )
         asked.failure = "" if reply.declined else reply.problem
         return _answered(prompt, model, reply)
-
-
-async def _whole_budget(_: str) -> float:
-    return 1.0
 
 
 async def _patiently(asking: Asking, question: Question) -> Reply:

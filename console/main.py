@@ -29,6 +29,7 @@ _OWN = {
     "quarantine": "console.quarantine:quarantine",
     "keys": "console.keys:keys",
     "models": "console.models:models",
+    "tools": "console.tools:tools",
     "pause": "console.pause:pause",
     "resume": "console.pause:resume",
     "audit": "console.audit.commands:audit",

@@ -37,6 +37,11 @@ RECOVERED_EFFECTS = Counter(
     "workmesh_effects_recovered", "Effects in doubt that were settled, by how.", ["tool", "how"]
 )
 TOOL_SECONDS = Histogram("workmesh_tool_call_seconds", "Seconds that a tool call took.", ["tool"], buckets=_SECONDS)
+TOOL_CACHE = Counter(
+    "workmesh_tool_cache_reads",
+    "Reads of tools whose answers may be kept: hit, valid (its version still held), miss (the target was asked).",
+    ["tool", "result"],
+)
 BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")

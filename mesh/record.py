@@ -63,8 +63,12 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What a read-only tool answered while planning; kept so that a replay needs no credentials."""
+    """What a read-only tool answered while planning; kept so that a replay needs no credentials.
+
+    ``taint`` holds JSON pointers into ``answer`` to text from outside, as the tool declares them ("" is all of it).
+    """
 
     name: str
     call: Call
     answer: Json
+    taint: tuple[str, ...] = ()

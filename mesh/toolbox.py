@@ -17,6 +17,7 @@ from mesh.breaker import Breaker
 from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from mesh.records import Json
+from mesh.toolcache import Kept, ToolCache
 from mesh.tools import Recovery, Tool, ToolCall
 
 _encode = msgspec.json.Encoder().encode
@@ -26,13 +27,14 @@ Gate = Callable[[], None]
 
 
 class Toolbox:
-    """The tools of the packs in this process, with one breaker a target and one limit a tool."""
+    """The tools of the packs in this process, with one breaker a target, one limit a tool, and what may be kept."""
 
     def __init__(self, tools: Mapping[str, Tool], systems: Mapping[str, Any]) -> None:
         self._tools = dict(tools)
         self._systems = systems
         self._breakers = {tool.target: Breaker(tool.target) for tool in tools.values()}
         self._limits = {tool.name: asyncio.Semaphore(tool.concurrency) for tool in tools.values()}
+        self._cache = ToolCache()
 
     def find(self, name: str) -> Tool:
         """The tool of this name; raises ``ToolRefusedError`` when no pack in this process has it."""
@@ -69,10 +71,47 @@ class Toolbox:
 
         Retries within ``call_by`` (Unix seconds) what certainly was not sent, and for idempotent tools also what is
         uncertain, with the same key. Raises ``NotSentError``, ``UncertainError`` or ``ToolRefusedError``. ``gate`` is
-        asked right before each attempt, and raises ``NotSentError`` when it must not be made.
+        asked right before each attempt, and raises ``NotSentError`` when it must not be made. What a read-only tool
+        answered before may be its answer, as long as the tool allows.
         """
         parsed = self._parse(tool, args)
         call = ToolCall(key, epoch, call_by, trace, self._systems.get(tool.target))
+        if tool.read_only and tool.cache_s > 0:
+            return await self._read(tool, args, parsed, call, gate)
+        return await self._run(tool, parsed, call, gate)
+
+    async def _read(self, tool: Tool, args: Json, parsed: msgspec.Struct, call: ToolCall, gate: Gate) -> Json:
+        """A kept answer that still holds, or a new one. A version is asked before the answer: never newer than it."""
+        kept = self._cache.find(tool.name, args)
+        if kept is not None and kept.is_fresh:
+            return self._cache.served(tool.name, kept, "hit")
+        version = await self._version(tool, parsed, call, gate)
+        if kept is not None and version and kept.version == version:
+            return self._cache.served(tool.name, kept.renewed(tool.cache_s), "valid")
+        answer = await self._run(tool, parsed, call, gate)
+        return self._cache.served(tool.name, Kept.new(args, answer, tool.cache_s, version), "miss")
+
+    async def _version(self, tool: Tool, parsed: msgspec.Struct, call: ToolCall, gate: Gate) -> str:
+        """What the tool says its answer would be of; "" when it cannot tell now."""
+        if tool.version is None:
+            return ""
+        breaker = self._breakers[tool.target]
+        gate()
+        breaker.check()
+        try:
+            async with asyncio.timeout(tool.timeout_s):
+                found = await tool.version(parsed, call)
+        except (ToolError, TimeoutError):
+            breaker.released()
+            return ""
+        except BaseException:
+            breaker.released()
+            raise
+        breaker.succeeded()
+        return found
+
+    async def _run(self, tool: Tool, parsed: msgspec.Struct, call: ToolCall, gate: Gate) -> Json:
+        """A call, and those that may follow it."""
         safe: tuple[type[ToolError], ...] = (NotSentError,)
         if tool.recovery is Recovery.IDEMPOTENT or tool.read_only:
             safe = (NotSentError, UncertainError)

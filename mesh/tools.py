@@ -22,6 +22,14 @@ class Recovery(StrEnum):
     MANUAL = "manual"
 
 
+class Risk(StrEnum):
+    """How much harm a wrong call does, in the words of who declares the tool; shown to those who review it."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """What a tool function gets beside its arguments.
@@ -48,6 +56,8 @@ class RetryPolicy:
 
 ToolFunction = Callable[[Any, ToolCall], Awaitable[msgspec.Struct]]
 VerifyFunction = Callable[[Any, ToolCall], Awaitable[msgspec.Struct | None]]
+VersionFunction = Callable[[Any, ToolCall], Awaitable[str]]
+CheckFunction = Callable[[Json], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +66,12 @@ class Tool:
 
     ``verify(args, call)`` asks the target whether ``call.key`` took effect: the answer it gave then, or ``None``.
     ``settle_s`` is how long after ``call_by`` a call that was sent may still take effect; verification waits for it.
-    A ``read_only`` tool has no effect: it may run while planning, and is never journaled as an effect.
+    A ``read_only`` tool has no effect: it may run while planning, and is never journaled as an effect. Its answers may
+    be kept near the agent for ``cache_s``; then ``version(args, call)``, if there is one, says whether they still hold.
+
+    ``check`` looks at arguments beside their struct, and raises ``msgspec.ValidationError``. ``outside`` are JSON
+    pointers into the answer to text from outside ("" is all of it): policies see what of a plan's arguments holds it.
+    ``compensation`` names the tool that undoes this one; ``risk`` and it are for people who review tools and plans.
     """
 
     name: str
@@ -71,11 +86,22 @@ class Tool:
     concurrency: int = 32
     read_only: bool = False
     description: str = ""
+    check: CheckFunction | None = None
+    outside: tuple[str, ...] = ()
+    risk: Risk = Risk.MEDIUM
+    compensation: str = ""
+    cache_s: float = 0.0
+    version: VersionFunction | None = None
 
     def __post_init__(self) -> None:
+        if self.cache_s and not self.read_only:
+            raise SettingsError(f"tool {self.name} has an effect: its answers are never cached")
         if self.recovery is Recovery.VERIFIABLE and self.verify is None:
             raise SettingsError(f"tool {self.name} is declared verifiable but has no verify function")
 
     def parse(self, args: Json) -> msgspec.Struct:
         """The arguments as the tool's own struct; raises ``msgspec.ValidationError`` when they do not fit."""
-        return msgspec.json.decode(args, type=self.args)
+        parsed = msgspec.json.decode(args, type=self.args)
+        if self.check is not None:
+            self.check(args)
+        return parsed

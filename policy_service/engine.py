@@ -21,7 +21,7 @@ from policy_service.annotations import Policy
 from policy_service.bundle import Bundle
 from policy_service.governance import shortest
 from policy_service.quorum import joined, missing
-from policy_service.taint import Outside, read_outside, tainted_arguments
+from policy_service.taint import Outside, read_outside, tainted_arguments, with_readings
 
 NO_PERMIT = "no policy permits this"
 AGENT = "planner"
@@ -111,6 +111,7 @@ def assess(
         return Assessment(verdict=Verdict.DENY, reason=f"step {repeated[0]} occurs {counts[repeated[0]]} times")
     try:
         outside = read_outside(context.data, context.taint, written=plan.origin is Origin.MODEL)
+        outside = with_readings(outside, context.data, plan.readings)
     except _FAILURES as error:
         return Assessment(verdict=Verdict.DENY, reason=f"the event's data cannot be read: {error}")
     extras = _extras(bundle, plan, sheets, around)
@@ -135,6 +136,7 @@ def questions(
 ) -> list[Question]:
     """The steps as policy sees them; those without facts are left out. Raises what reading foreign values raises."""
     outside = read_outside(context.data, context.taint, written=plan.origin is Origin.MODEL)
+    outside = with_readings(outside, context.data, plan.readings)
     extras = _extras(bundle, plan, sheets, around)
     known = [(step, sheets[step.id]) for step in plan.steps if step.id in sheets]
     return [_question(step.id, step.call, sheet, outside, extras, around) for step, sheet in known]

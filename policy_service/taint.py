@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.records import Json, Struct
+from mesh.records import Json, Reading, Struct
 
 
 class Outside(Struct, frozen=True, kw_only=True):
@@ -54,6 +54,16 @@ def tainted_arguments(args: Json, outside: Outside) -> frozenset[str]:
     return frozenset(
         name for name, value in named.items() if any(_is_tainted(leaf, outside) for _, leaf in _leaves(value))
     )
+
+
+def with_readings(outside: Outside, data: Json, readings: Iterable[Reading]) -> Outside:
+    """With the texts from outside that tools answered while planning; the event's own are none of them."""
+    texts = [text for each in readings if each.taint for text in read_outside(each.answer, each.taint).texts]
+    if not texts:
+        return outside
+    split = bool(outside.texts or outside.known)  # else nothing of the event is from outside
+    known = outside.known if split else frozenset(_text(value) for _, value in _leaves(msgspec.json.decode(data)))
+    return msgspec.structs.replace(outside, texts=(*outside.texts, *texts), known=known)
 
 
 def _is_tainted(value: str | int | float, outside: Outside) -> bool:

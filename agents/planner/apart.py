@@ -51,10 +51,9 @@ def texts_apart(
 ) -> Texts:
     """The text side of a planner of one pack."""
     known = known or compiled(pack)
-    playbooks = {pack.name: known.playbooks}
+    playbooks, prompts = {pack.name: known.playbooks}, {pack.name: known.prompts}
     toolboxes = {pack.name: Toolbox({name: _recorded(tool, on_record) for name, tool in known.tools.items()}, {})}
     maker = Maker(_Recalled(recalled), playbooks, toolboxes, LearnedChanges(playbooks))
-    prompts = {pack.name: known.prompts}
     return Texts(maker, prompts, toolboxes, settings or ModelSettings(), _all_of_it, are_on=True)
 
 

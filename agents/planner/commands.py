@@ -10,9 +10,9 @@ import click
 import msgspec
 from rich.table import Table
 
+from agents.planner.cases import FOLDER, load_cases
 from agents.planner.evaluating import Asking, Report
 from agents.planner.evaluating import evaluate as evaluate_cases
-from agents.planner.prompt_cases import load_cases
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import SettingsError
 from mesh.inference import Prompt, Tier
@@ -83,9 +83,7 @@ def evaluate(
 async def _evaluate(pack: Pack, settings: ModelSettings, model: str, server: Server, min_pass: float) -> Report:
     if pack.prompts is None:
         raise SettingsError(f"the pack {pack.name} has no prompts")
-    cases, prices = load_cases(pack.prompts), load_prices(settings.prices)
-    if not cases:
-        raise SettingsError(f"the prompts of the pack {pack.name} have no cases (cases/*.yaml)")
+    cases, prices = load_cases(pack.prompts / FOLDER), load_prices(settings.prices)
 
     def model_of(prompt: Prompt) -> str:
         return model or str(getattr(settings, prompt.chain[0]))

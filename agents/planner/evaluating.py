@@ -13,8 +13,8 @@ import msgspec
 import tenacity
 
 from agents.planner.apart import Compiled, compiled, texts_apart
-from agents.planner.prompt_cases import PromptCase, fault_of
-from agents.planner.rehearsing import rehearse
+from agents.planner.cases import Case, fault_of
+from agents.planner.rehearsing import completion_of, rehearse, unanswered
 from mesh.clock import now
 from mesh.errors import SettingsError, TerminalError
 from mesh.inference import Completion, CompletionStatus, Mode, ModelRole, Prompt
@@ -22,7 +22,7 @@ from mesh.messages import CallError, Messages, NotBilledError, Question, Reply, 
 from mesh.pack import Pack
 from mesh.prices import Prices
 from mesh.record import Json
-from mesh.records import Causation, Context, Event, Header
+from mesh.records import Causation, Context, Event, Header, Plan
 from mesh.settings import ModelSettings
 
 _AT_ONCE = 4
@@ -96,14 +96,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[CaseResult, ...]
 
 
-async def evaluate(pack: Pack, cases: Sequence[PromptCase], asking: Asking, min_pass: float) -> Report:
+async def evaluate(pack: Pack, cases: Sequence[Case], asking: Asking, min_pass: float) -> Report:
     """Plan every case, a few at a time; raises ``SettingsError`` where the pack has no prompts."""
     known = compiled(pack)
     if (prompts := known.prompts) is None:
         raise SettingsError(f"the pack {pack.name} has no prompts")
     at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(case: PromptCase) -> tuple[CaseResult, list[Asked]]:
+    async def one(case: Case) -> tuple[CaseResult, list[Asked]]:
         async with at_once:
             return await _Run(pack, known, case, asking).result()
 
@@ -160,30 +160,35 @@ class _Run:
 
     pack: Pack
     known: Compiled
-    case: PromptCase
+    case: Case
     asking: Asking
     asked: list[Asked] = field(default_factory=list)
 
     async def result(self) -> tuple[CaseResult, list[Asked]]:
         try:
-            texts = texts_apart(self.pack, self._read, settings=self.asking.settings, known=self.known)
-            fault = fault_of(self.case.expect, (await rehearse(texts, self._context(), self._ask)).plan)
+            fault = fault_of(self.case.expect, await self._plan())
         except TerminalError as error:
             fault = str(error)
         # A person is asked too when no model answers: that is no merit of the model's.
         fault = next((asked.failure for asked in self.asked if asked.failure), fault)
         cost = sum(asked.cost_micro_usd for asked in self.asked)
-        done = CaseResult(case=self.case.name, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
+        done = CaseResult(case=self.case.case, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
         return done, self.asked
 
-    def _read(self, tool: str, _: Json) -> Json | None:
-        """What a read-only tool answers in this case, whatever it is asked."""
-        return msgspec.Raw(msgspec.json.encode(self.case.reads[tool])) if tool in self.case.reads else None
+    async def _plan(self) -> Plan:
+        def answer(tool: str, _: Json) -> Json | None:
+            reads = self.case.reads
+            return msgspec.Raw(msgspec.json.encode(reads[tool])) if tool in reads else None
+
+        texts = texts_apart(self.pack, answer, settings=self.asking.settings, known=self.known)
+        return (await rehearse(texts, self._context(), self._ask)).plan
 
     def _context(self) -> Context:
-        kind = self.pack.event_type(self.case.type)
-        if kind is None or self.known.prompts is None or not self.known.prompts.reads_text(kind.name):
-            raise TerminalError(f"{self.case.type!r} is no event type whose text the pack {self.pack.name} reads")
+        prompts = self.known.prompts
+        name = self.case.event or (prompts.classify.source.events[0] if prompts else "")
+        kind = self.pack.event_type(name)
+        if kind is None or prompts is None or not prompts.reads_text(name):
+            raise TerminalError(f"{name!r} is no event type whose text the pack {self.pack.name} reads")
         data = msgspec.json.encode(self.case.data)
         try:
             msgspec.json.decode(data, type=kind.data)
@@ -191,14 +196,13 @@ class _Run:
             raise TerminalError(f"data: {error}") from error
         at = now()
         cause = Causation(stream="EVENTS", subject=f"event.{kind.name}", seq=1)
-        header = Header(task_id=self.case.name, domain=self.pack.name, causation=cause, writer="eval", at=at)
-        event = Event(id=self.case.name, source="/eval", type=kind.name, time=at, digest="", seq=1, accepted_at=at)
+        header = Header(task_id=self.case.case, domain=self.pack.name, causation=cause, writer="eval", at=at)
+        event = Event(id=self.case.case, source="/eval", type=kind.name, time=at, digest="", seq=1, accepted_at=at)
         return Context(
             header=header, event=event, data=msgspec.Raw(data), entity="", taint=kind.taint, urgency=kind.urgency
         )
 
     async def _ask(self, prompt: Prompt) -> Completion:
-        """Ask, and count it."""
         model = self.asking.model(prompt)
         asked = Asked(prompt.role, model, is_second_try="~" in prompt.name)
         self.asked.append(asked)
@@ -211,7 +215,7 @@ class _Run:
             asked.failure = str(error)
             if isinstance(error, UnknownFateError):
                 asked.cost_micro_usd = price.at_most(Mode.INTERACTIVE, question.size, question.max_tokens)
-            return _completion(prompt, model, CompletionStatus.UNAVAILABLE, asked.failure)
+            return unanswered(prompt, model, CompletionStatus.UNAVAILABLE, asked.failure)
         recorded_s = self.asking.took_s(reply.request_id)
         asked.seconds = time.perf_counter() - begun if recorded_s is None else recorded_s
         asked.tokens_in = reply.tokens_in + reply.tokens_cached + reply.tokens_written
@@ -224,7 +228,7 @@ class _Run:
             tokens_written=reply.tokens_written,
         )
         asked.failure = "" if reply.declined else reply.problem
-        return _answered(prompt, model, reply)
+        return completion_of(prompt, model, reply)
 
 
 async def _patiently(asking: Asking, question: Question) -> Reply:
@@ -245,15 +249,3 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked_for = error.retry_after_s if isinstance(error, NotBilledError) else None
     return min(asked_for if asked_for is not None else 0.5 * 2**state.attempt_number, _WAIT_MAX_S)
-
-
-def _answered(prompt: Prompt, model: str, reply: Reply) -> Completion:
-    if reply.declined:
-        return _completion(prompt, model, CompletionStatus.DECLINED, reply.problem)
-    if reply.problem:
-        return _completion(prompt, model, CompletionStatus.UNAVAILABLE, reply.problem)
-    return msgspec.structs.replace(_completion(prompt, model, CompletionStatus.ANSWERED, ""), output=reply.output)
-
-
-def _completion(prompt: Prompt, model: str, status: CompletionStatus, reason: str) -> Completion:
-    return Completion(header=prompt.header, name=prompt.name, status=status, model=model, reason=reason)

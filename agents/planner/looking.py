@@ -36,4 +36,4 @@ async def look(toolbox: Toolbox, name: str, call: Call, task_id: str) -> Reading
         raise TerminalError(f"read {name} ({call.tool}) was refused: {error}") from error
     except (NotSentError, UncertainError) as error:
         raise RetryableError(f"read {name} ({call.tool}): {error}", delay_s=toolbox.wait_s(tool)) from error
-    return Reading(name=name, call=call, answer=answer)
+    return Reading(name=name, call=call, answer=answer, taint=tool.outside)

@@ -22,11 +22,11 @@ from mesh.records import Context, Header, Plan, Reading, Understood
 from mesh.toolbox import Toolbox
 
 
-class Remembers(Protocol):
-    """Gives the facts for questions."""
+class Memory(Protocol):
+    """What facts are recalled from; ``mesh.recall.Recall`` in the process."""
 
     async def recall(self, questions: Sequence[Question], *, anew: bool = False) -> Recollection:
-        """The facts; ``anew``: not from a cache."""
+        """The facts for all questions."""
         ...
 
 
@@ -35,7 +35,7 @@ class Maker:
 
     def __init__(
         self,
-        recall: Remembers,
+        recall: Memory,
         playbooks: Mapping[str, tuple[Playbook, ...]],
         toolboxes: Mapping[str, Toolbox],
         learned: LearnedChanges,

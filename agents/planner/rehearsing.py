@@ -3,14 +3,18 @@
 The rule: it is the planner's own code that asks and judges; only who answers is another.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from agents.planner.place import FIRST
 from agents.planner.reading import Asked
 from agents.planner.texts import Texts
 from mesh.errors import TerminalError
-from mesh.inference import Completion, Prompt
+from mesh.inference import Completion, CompletionStatus, Prompt
+from mesh.messages import Reply
 from mesh.records import Context, Plan
 
 _ROUNDS_MAX = 32
@@ -45,7 +49,24 @@ async def rehearse(texts: Texts, context: Context, answer: Answer) -> Rehearsed:
         for output in outputs:
             if isinstance(output, Plan):
                 return Rehearsed(output, exchange)
-            exchange[output.name] = Asked(output, await answer(output))
+        prompts = [output for output in outputs if isinstance(output, Prompt)]
+        answers = await asyncio.gather(*(answer(prompt) for prompt in prompts))
+        exchange |= {prompt.name: Asked(prompt, said) for prompt, said in zip(prompts, answers, strict=True)}
         if not outputs:
             break
     raise NoPlanError(f"task {context.header.task_id} came to no plan in {len(exchange)} questions", exchange)
+
+
+def completion_of(prompt: Prompt, model: str, reply: Reply) -> Completion:
+    """What a model said, as the record that it would be."""
+    if reply.declined:
+        return unanswered(prompt, model, CompletionStatus.DECLINED, reply.problem)
+    if reply.problem:
+        return unanswered(prompt, model, CompletionStatus.UNAVAILABLE, reply.problem)
+    completion = unanswered(prompt, model, CompletionStatus.ANSWERED, "")
+    return msgspec.structs.replace(completion, output=reply.output)
+
+
+def unanswered(prompt: Prompt, model: str, status: CompletionStatus, reason: str) -> Completion:
+    """That there is no answer, and why."""
+    return Completion(header=prompt.header, name=prompt.name, status=status, model=model, reason=reason)

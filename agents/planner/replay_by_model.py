@@ -6,12 +6,12 @@ from agents.planner.apart import recorded_in, texts_apart
 from agents.planner.planning import recalled_of
 from agents.planner.prompts import load_prompts
 from agents.planner.reading import exchange_of, kept_of, read_text
-from agents.planner.rehearsing import NoPlanError, rehearse
+from agents.planner.rehearsing import NoPlanError, completion_of, rehearse, unanswered
 from mesh.inference import Completion, CompletionStatus, Prompt
 from mesh.journal import Stored
 from mesh.messages import CallError, Messages, Question, messages_api
 from mesh.pack import Pack, load_packs
-from mesh.record import Json, Reading
+from mesh.record import Reading
 from mesh.records import Context, Plan, Understood
 from mesh.replay import Recorded, Replayed, compare
 from mesh.settings import ModelSettings
@@ -58,24 +58,9 @@ async def answered(messages: Messages, prompt: Prompt, model: str, settings: Mod
         model=model, system=prompt.system, user=prompt.user, schema=prompt.schema, max_tokens=prompt.max_tokens
     )
     try:
-        reply = await messages.ask(question, timeout_s=settings.timeout_s)
+        return completion_of(prompt, model, await messages.ask(question, timeout_s=settings.timeout_s))
     except CallError as error:
-        return _completion(prompt, CompletionStatus.UNAVAILABLE, model, reason=str(error))
-    if reply.problem or reply.declined:
-        status = CompletionStatus.DECLINED if reply.declined else CompletionStatus.UNAVAILABLE
-        return _completion(prompt, status, model, reason=reply.problem or reply.text)
-    return _completion(prompt, CompletionStatus.ANSWERED, model, output=reply.output)
-
-
-def _completion(
-    prompt: Prompt, status: CompletionStatus, model: str, *, reason: str = "", output: Json | None = None
-) -> Completion:
-    made = Completion(header=prompt.header, name=prompt.name, status=status, model=model, reason=reason)
-    return (
-        made
-        if output is None
-        else Completion(header=prompt.header, name=prompt.name, status=status, model=model, output=output)
-    )
+        return unanswered(prompt, model, CompletionStatus.UNAVAILABLE, str(error))
 
 
 def _readings(items: Sequence[Stored], plan: Plan) -> tuple[Reading, ...]:

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mesh.mounts.smtp import SmtpServer
 from mesh.pack import Pack
 from mesh.tools import Recovery, Tool
 from packs.retail.client import Shop
 from packs.retail.events import EVENTS
-from packs.retail.outbox import FolderOutbox, SmtpOutbox, SmtpServer
+from packs.retail.outbox import FolderOutbox, SmtpOutbox
 from packs.retail.point import read_facts
 from packs.retail.tools import OUTBOX, SHOP, Outbox, make_tools
 

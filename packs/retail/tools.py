@@ -8,11 +8,12 @@ from typing import Protocol
 import msgspec
 
 from mesh.errors import ToolRefusedError
+from mesh.mounts.smtp import Notice
 from mesh.tools import Recovery, Tool, ToolCall, VerifyFunction
 from packs.retail.arguments import ARGUMENTS, HandOverArgs, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import ChangeAnswer, Shop
 from packs.retail.order import OrderView, OrderViewArgs, view
-from packs.retail.outbox import FolderOutbox, Notice
+from packs.retail.outbox import FolderOutbox
 from packs.retail.quote import Quote, QuoteArgs, quote
 
 SHOP = "shop"
@@ -27,7 +28,7 @@ _CHANGES = {
     "retail.change-payment": "pay a pending order with another method",
 }
 _TIMEOUT_S = 2.0  # the shop answers in milliseconds; packs.retail.client gives up sooner, to tell how far it got
-_SMTP_TIMEOUT_S = 20.0  # some answers at packs.retail.outbox.SMTP_TIMEOUT_S each
+_SMTP_TIMEOUT_S = 20.0  # some answers at mesh.mounts.smtp.SMTP_TIMEOUT_S each
 
 
 class Outbox(Protocol):

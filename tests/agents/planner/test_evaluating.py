@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from agents.planner.cases import Expected, ExpectedStep, fault_of, load_cases
 from agents.planner.commands import evaluate
 from agents.planner.evaluating import Asked, lines
-from agents.planner.prompt_cases import Expected, ExpectedStep, fault_of, load_cases
 from console.main import main
 from mesh.errors import SettingsError
 from mesh.inference import ModelRole
@@ -52,7 +52,7 @@ async def test_the_packs_own_cases_pass_with_the_samples_model_and_their_cost_ad
 @pytest.mark.parametrize(
     ("asks", "answer", "fault"),
     [
-        ("intent", {"intent": "unclear", "order_id": "", "note": "what?"}, "person instead of plan"),
+        ("intent", {"intent": "unclear", "order_id": "", "note": "what?"}, "a person was asked"),
         (
             "intent",
             {"intent": "retail.cancel.requested", "order_id": "#W4654930", "note": ""},
@@ -76,8 +76,8 @@ async def test_a_wrong_answer_fails_its_case_and_the_gate(
     status, report = await run("--replay", spoilt(tmp_path, Turn(answer=answer), asks=asks), "--min-pass", "0.95")
     faults = {result["case"]: result["fault"] for result in report["results"] if result["fault"]}
     assert status == 1
-    assert faults.keys() == {"message-0000"}
-    assert fault in faults["message-0000"]
+    assert faults.keys() == {"A jacket that is too small"}
+    assert fault in faults["A jacket that is too small"]
 
 
 async def test_a_first_answer_that_is_wrong_is_counted_and_the_case_may_pass(tmp_path: Path) -> None:
@@ -125,6 +125,24 @@ async def test_a_model_that_cannot_be_asked_fails_every_case(tmp_path: Path) -> 
     assert report["cost_micro_usd"] == 0
 
 
+async def test_a_case_in_which_a_person_is_asked_passes_only_if_a_model_said_so(tmp_path: Path) -> None:
+    told = tmp_path / "told.yaml"
+    told.write_text("conversation: in words\nsays: [{text: names no order}]\n", encoding="utf-8")
+    _, report = await run("--replay", told)
+    assert report["passed"] == 0
+    assert {result["fault"] for result in report["results"]} == {"the model answered with text"}
+
+
+def test_the_shell_hears_whether_the_gate_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = tmp_path / "down.yaml"
+    down.write_text("conversation: down\nsays: [{status: 401}]\n", encoding="utf-8")
+    for least, status in (("0.5", 1), ("0", 0)):
+        monkeypatch.setattr(sys, "argv", ["workmesh", "eval", "retail", "--replay", str(down), "--min-pass", least])
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert done.value.code == status
+
+
 async def test_two_servers_or_two_models_at_once_are_wrong_use(tmp_path: Path) -> None:
     for args in (("--replay", SAMPLE, "--record", tmp_path / "x"), ("--model", "m", "--tier", "small")):
         status, said = await run(*args)
@@ -141,18 +159,16 @@ def step(tool: str, args: str = "{}", **more: Any) -> Step:
 
 
 def test_a_plan_is_held_against_what_matters_of_the_expected_steps() -> None:
-    swap = Expected(outcome="plan", steps=(ExpectedStep(tool="swap", args={"old": ["1", "2"], "new": ["8", "9"]}),))
+    swap = Expected(steps=(ExpectedStep(tool="swap", args={"old": ["1", "2"], "new": ["8", "9"]}),))
     right = step("swap", '{"old": ["2", "1"], "new": ["9", "8"], "amount": 3}')
-    assert fault_of(swap, plan(right)) == ""
+    assert fault_of(swap, plan(right, step("letter", optional=True))) == ""
     assert "swap with" in fault_of(swap, plan(step("swap", '{"old": ["2", "1"], "new": ["8", "9"]}')))
-    assert fault_of(swap, plan(right, step("letter"))) == "the steps are swap, letter"
-    assert fault_of(swap, plan(refusal="no")) == "refusal instead of plan: no"
-    assert fault_of(swap, plan(step("hand-over"), rationale="why")) == "person instead of plan: why"
-    assert fault_of(Expected(outcome="person"), plan(step("hand-over"), rationale="why")) == ""
-    assert fault_of(Expected(outcome="person"), plan(right)) == "plan instead of person: swap"
-    assert fault_of(Expected(outcome="refusal"), plan(refusal="no")) == ""
-    as_swap = Expected(outcome="plan", event_type="swap.requested", steps=swap.steps)
-    assert fault_of(as_swap, plan(right)) == "understood as nothing, not as swap.requested"
+    assert fault_of(swap, plan(right, step("letter"))) == "the plan was swap, letter"
+    assert "nothing is to be done: no" in fault_of(swap, plan(refusal="no"))
+    assert "a person was asked" in fault_of(swap, plan(step("hand-over"), rationale="why"))
+    assert fault_of(Expected(person="WHY"), plan(step("hand-over"), rationale="this is why")) == ""
+    assert "a person was to be asked" in fault_of(Expected(person=""), plan(right))
+    assert "the reason was" in fault_of(Expected(refusal="gone"), plan(refusal="no"))
 
 
 def test_percentiles_are_by_nearest_rank_and_of_answers_that_came() -> None:
@@ -163,22 +179,16 @@ def test_percentiles_are_by_nearest_rank_and_of_answers_that_came() -> None:
 
 
 def test_wrong_files_of_cases_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "cases").mkdir()
-    assert load_cases(tmp_path) == ()
-    case = "- {name: a, type: t, data: {}, expect: {outcome: person}}\n"
-    for text, why in ((case + case, "one name"), (case.replace("person", "people"), "people"), ("- a", "cases.yaml")):
-        (tmp_path / "cases" / "cases.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match="no cases"):
+        load_cases(tmp_path)
+    case = "- case: a\n  data: {}\n  expect: {person: ''}\n"
+    for text, why in (
+        (case + case, "twice"),
+        ("- case: a\n  data: {}\n  expect: {}\n", "one of"),
+        ("- a", "cases.yaml"),
+    ):
+        (tmp_path / "cases.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(SettingsError, match=why):
             load_cases(tmp_path)
     assert pack.prompts is not None
-    assert len(load_cases(pack.prompts)) == 14
-
-
-def test_the_shell_hears_whether_the_gate_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    down = tmp_path / "down.yaml"
-    down.write_text("conversation: down\nsays: [{status: 401}]\n", encoding="utf-8")
-    for least, status in (("0.5", 1), ("0", 0)):
-        monkeypatch.setattr(sys, "argv", ["workmesh", "eval", "retail", "--replay", str(down), "--min-pass", least])
-        with pytest.raises(SystemExit) as done:
-            main()
-        assert done.value.code == status
+    assert len(load_cases(pack.prompts / "cases")) == 14

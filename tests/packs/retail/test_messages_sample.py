@@ -12,6 +12,7 @@ from mesh.scripted.conversations import Turn, load
 from mesh.scripted.replies import Refused
 from mesh.scripted.script import Script
 from packs.retail.events import EVENTS
+from packs.retail.sample.cases import FILE, build
 from packs.retail.sample.generate import FOLDER
 from packs.retail.shop.process import ShopProcess
 
@@ -68,6 +69,10 @@ def test_the_shop_does_what_is_expected_with_what_the_model_answers(
             else:
                 assert (done.status_code, done.json()["amount"]) == (200, round(expected["amount"] * 100)), event
     assert {"completed", "refused", "person"} == set(outcomes)
+
+
+def test_the_cases_of_the_prompts_are_what_the_sample_makes_of_them() -> None:
+    assert FILE.read_bytes() == build()
 
 
 def test_an_unknown_message_is_not_answered_by_accident(model: Script) -> None:

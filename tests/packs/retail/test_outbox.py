@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
+from mesh.mounts.smtp import SmtpServer
 from mesh.records import Json
 from mesh.toolbox import Toolbox
 from packs.retail.arguments import NotifyArgs
-from packs.retail.outbox import FolderOutbox, SmtpOutbox, SmtpServer
+from packs.retail.outbox import FolderOutbox, SmtpOutbox
 from tests.packs.retail.storefront import toolbox
 
 LETTER = {

@@ -9,8 +9,9 @@ import pytest
 
 from mesh.errors import RetryableError
 from mesh.pack import Sheet
-from mesh.records import Call, Context, Plan, Step, Verdict
+from mesh.records import Call, Context, Origin, Plan, Step, Understood, Verdict
 from packs.retail.client import Shop
+from packs.retail.events import MESSAGE
 from packs.retail.facts import RetailFacts
 from packs.retail.pack import pack
 from packs.retail.shop.process import ShopProcess
@@ -263,3 +264,63 @@ async def test_while_the_shop_cannot_be_asked_the_decision_waits(room: Room) -> 
     async with Shop.open(bad.url) as shop:
         with pytest.raises(RetryableError):
             await pack.facts(context, plan, step, {"shop": shop})
+
+
+WRITTEN = "Please cancel #W1060358, it was ordered by mistake."
+
+
+def _message(order: dict[str, Any], words: str, *, user: str = "") -> Context:
+    data = {"user_id": user or order["user_id"], "message": words.replace("#W1060358", order["order_id"])}
+    return accept(_event(MESSAGE, {**data, "order_id": order["order_id"]}))
+
+
+def _read(context: Context, plan: Plan, kind: str, **data: Any) -> tuple[Context, Plan]:
+    understood = Understood(event_type=kind, data=msgspec.Raw(msgspec.json.encode(data)))
+    return context, msgspec.structs.replace(plan, understood=understood, origin=Origin.READ)
+
+
+async def test_what_models_read_in_a_message_counts_as_far_as_the_message_bears_it_out(room: Room) -> None:
+    order, other = room.orders("pending")[:2]
+    plan = await plan_for(room.cancellation(order), room.systems)
+    fine = {"order_id": order["order_id"], "user_id": order["user_id"], "reason": "no longer needed"}
+    kind = "retail.cancel.requested"
+    read = _read(_message(order, WRITTEN), plan, kind, **fine)
+    assert (await assessed(*read, room.systems)).verdict is Verdict.ALLOW
+    wrong = [
+        _read(_message(order, "Please cancel it."), plan, kind, **fine),
+        _read(_message(order, WRITTEN, user=other["user_id"]), plan, kind, **fine),
+        _read(_message(order, WRITTEN, user=other["user_id"]), plan, kind, **{**fine, "user_id": other["user_id"]}),
+        _read(_message(other, WRITTEN), plan, kind, **fine),
+        _read(_message(order, WRITTEN), plan, "retail.change-payment.requested", **fine, payment_method_id="x"),
+        _read(_message(order, WRITTEN), plan, "retail.message.received", **fine),
+        (_message(order, WRITTEN), plan),
+    ]
+    for context, claimed in wrong:
+        assert (await assessed(context, claimed, room.systems)).verdict is Verdict.DENY
+
+
+async def test_ids_that_the_shop_holds_for_the_customer_are_confirmed_and_no_others(room: Room) -> None:
+    order, other = room.orders("pending")[:2]
+    context = room.cancellation(order)
+    plan = await plan_for(context, room.systems)
+    found = (await sheets_for(context, plan, room.systems))["change"].confirmed
+    assert {order["order_id"], order["items"][0]["item_id"], "no longer needed"} <= set(found)
+    assert other["order_id"] not in found
+    foreign = with_args(plan, "change", order_id=other["order_id"])
+    assert (await sheets_for(context, foreign, room.systems))["change"].confirmed == ()
+
+
+async def test_a_message_is_handed_over_only_as_the_customer_wrote_it(room: Room) -> None:
+    order = room.orders("pending")[0]
+    context = _message(order, WRITTEN)
+    data = msgspec.json.decode(context.data)
+    plan = await plan_for(room.cancellation(order), room.systems)
+    args = {"user_id": data["user_id"], "message": data["message"], "reason": "it is not clear"}
+    handed = msgspec.structs.replace(
+        plan, steps=(msgspec.structs.replace(plan.steps[0], call=_call("retail.hand-over", **args), compensation=None),)
+    )
+    found = await assessed(context, handed, room.systems)
+    assert (found.verdict, found.steps[0].roles) == (Verdict.NEEDS_APPROVAL, ("service_agent",))
+    for changed in ({"message": "Refund everything."}, {"user_id": "somebody_else_1"}, {"reason": "x" * 3000}):
+        forged = _step(handed, call=_call("retail.hand-over", **{**args, **changed}))
+        assert (await assessed(context, forged, room.systems)).verdict is Verdict.DENY

@@ -68,9 +68,7 @@ def main() -> None:
     """The entry point: errors that were foreseen are one line on stderr, not a traceback."""
     logs.configure(LogSettings(level="error"), role="workmesh", instance="cli")
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        status = cli.main(standalone_mode=False)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -82,6 +80,8 @@ def main() -> None:
     except WorkmeshError as error:
         click.echo(f"workmesh: {error}", err=True)
         sys.exit(1)
+    if isinstance(status, int):  # what a command gave to its context's exit()
+        sys.exit(status)
 
 
 if __name__ == "__main__":

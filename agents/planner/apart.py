@@ -4,14 +4,14 @@ The rule: what is not on record is not read; nothing here reaches a system, what
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from agents.planner.learned import LearnedChanges
 from agents.planner.making import Maker
-from agents.planner.playbook import load_playbooks
-from agents.planner.prompts import load_prompts
+from agents.planner.playbook import Playbook, load_playbooks
+from agents.planner.prompts import Prompts, load_prompts
 from agents.planner.texts import Texts
 from mesh.errors import ToolRefusedError
 from mesh.facts import RecalledFact
@@ -27,17 +27,32 @@ OnRecord = Callable[[str, Json], Json | None]
 """What a tool answered to these arguments; ``None`` where that is not on record."""
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A pack's tools, playbooks and prompts, compiled: for who plans many texts."""
+
+    tools: dict[str, Tool]
+    playbooks: tuple[Playbook, ...]
+    prompts: Prompts | None
+
+
+def compiled(pack: Pack) -> Compiled:
+    """Compile a pack; raises ``SettingsError``."""
+    tools = {tool.name: tool for tool in pack.tools(pack.read_options(None))}
+    return Compiled(tools, load_playbooks(pack.playbooks, tools), load_prompts(pack.prompts, tools, pack.events))
+
+
 def texts_apart(
     pack: Pack,
     on_record: OnRecord,
     recalled: Sequence[RecalledFact] = (),
     settings: ModelSettings | None = None,
+    known: Compiled | None = None,
 ) -> Texts:
     """The text side of a planner of one pack."""
-    tools = {tool.name: _recorded(tool, on_record) for tool in pack.tools(pack.read_options(None))}
-    playbooks = {pack.name: load_playbooks(pack.playbooks, tools)}
-    toolboxes = {pack.name: Toolbox(tools, {})}
-    prompts = {pack.name: load_prompts(pack.prompts, tools, pack.events)}
+    known = known or compiled(pack)
+    playbooks, prompts = {pack.name: known.playbooks}, {pack.name: known.prompts}
+    toolboxes = {pack.name: Toolbox({name: _recorded(tool, on_record) for name, tool in known.tools.items()}, {})}
     maker = Maker(_Recalled(recalled), playbooks, toolboxes, LearnedChanges(playbooks))
     return Texts(maker, prompts, toolboxes, settings or ModelSettings(), _all_of_it, are_on=True)
 

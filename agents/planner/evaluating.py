@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import msgspec
 import tenacity
 
-from agents.planner.apart import texts_apart
+from agents.planner.apart import Compiled, compiled, texts_apart
 from agents.planner.cases import Case, fault_of
-from agents.planner.prompts import Prompts, load_prompts
 from agents.planner.rehearsing import completion_of, rehearse, unanswered
 from mesh.clock import now
 from mesh.errors import SettingsError, TerminalError
@@ -43,7 +42,7 @@ class Asking:
 
 @dataclass(slots=True)
 class Asked:
-    """One question: who was asked, what it cost, and how long it took. ``failure`` is why there is no answer."""
+    """One question: who was asked, what it cost, how long it took. ``failure`` is why there is no answer of use."""
 
     role: ModelRole
     model: str
@@ -99,15 +98,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def evaluate(pack: Pack, cases: Sequence[Case], asking: Asking, min_pass: float) -> Report:
     """Plan every case, a few at a time; raises ``SettingsError`` where the pack has no prompts."""
-    tools = {tool.name: tool for tool in pack.tools(pack.read_options(None))}
-    prompts = load_prompts(pack.prompts, tools, pack.events)
-    if prompts is None:
+    known = compiled(pack)
+    if (prompts := known.prompts) is None:
         raise SettingsError(f"the pack {pack.name} has no prompts")
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def one(case: Case) -> tuple[CaseResult, list[Asked]]:
         async with at_once:
-            return await _Run(pack, prompts, case, asking).result()
+            return await _Run(pack, known, case, asking).result()
 
     done = await asyncio.gather(*(one(case) for case in cases))
     results = tuple(result for result, _ in done)
@@ -161,7 +159,7 @@ class _Run:
     """One case on its way."""
 
     pack: Pack
-    prompts: Prompts
+    known: Compiled
     case: Case
     asking: Asking
     asked: list[Asked] = field(default_factory=list)
@@ -171,6 +169,8 @@ class _Run:
             fault = fault_of(self.case.expect, await self._plan())
         except TerminalError as error:
             fault = str(error)
+        # A person is asked too when no model answers: that is no merit of the model's.
+        fault = next((asked.failure for asked in self.asked if asked.failure), fault)
         cost = sum(asked.cost_micro_usd for asked in self.asked)
         done = CaseResult(case=self.case.case, fault=fault, questions=len(self.asked), cost_micro_usd=cost)
         return done, self.asked
@@ -180,13 +180,15 @@ class _Run:
             reads = self.case.reads
             return msgspec.Raw(msgspec.json.encode(reads[tool])) if tool in reads else None
 
-        texts = texts_apart(self.pack, answer, settings=self.asking.settings)
+        texts = texts_apart(self.pack, answer, settings=self.asking.settings, known=self.known)
         return (await rehearse(texts, self._context(), self._ask)).plan
 
     def _context(self) -> Context:
-        kind = self.pack.event_type(self.case.event or self.prompts.classify.source.events[0])
-        if kind is None:
-            raise TerminalError(f"the pack {self.pack.name} has no event type {self.case.event!r}")
+        prompts = self.known.prompts
+        name = self.case.event or (prompts.classify.source.events[0] if prompts else "")
+        kind = self.pack.event_type(name)
+        if kind is None or prompts is None or not prompts.reads_text(name):
+            raise TerminalError(f"{name!r} is no event type whose text the pack {self.pack.name} reads")
         data = msgspec.json.encode(self.case.data)
         try:
             msgspec.json.decode(data, type=kind.data)
@@ -225,6 +227,7 @@ class _Run:
             tokens_cached=reply.tokens_cached,
             tokens_written=reply.tokens_written,
         )
+        asked.failure = "" if reply.declined else reply.problem
         return completion_of(prompt, model, reply)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from anthropic import AsyncAnthropic
 
-from mesh.scripted.conversations import Turn, dump
+from mesh.scripted.conversations import Turn, dump, load
+from mesh.scripted.server import scripted_model
 from tests.mesh.scripted.asking import RETURN, ask, says
 
 WORKMESH = Path(sys.executable).with_name("workmesh")
@@ -31,6 +32,25 @@ async def test_it_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         _, err = await process.communicate()
     assert process.returncode == 0
     assert b"1 requests, 1 billed" in err
+
+
+async def test_what_no_file_answers_is_asked_elsewhere_and_written_down(tmp_path: Path) -> None:
+    file = tmp_path / "recorded.yaml"
+    async with scripted_model([says(Turn(answer=RETURN))]) as real:
+        process = await asyncio.create_subprocess_exec(
+            WORKMESH, "models", "scripted", file, "--record", real.url, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout
+        try:
+            url = (await process.stdout.readline()).decode().strip().partition("=")[2]
+            async with AsyncAnthropic(api_key="sk-secret", base_url=url) as client:
+                assert (await ask(client)).stop_reason == (await ask(client)).stop_reason == "tool_use"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+        assert len(real.billed) == 1
+    (recorded,) = load(file)
+    assert (recorded.says[0].answer, recorded.when.user_is) == (RETURN, "Send #W1 back")
 
 
 async def test_a_wrong_file_is_wrong_use(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from agents.planner.cases import Expected, ExpectedStep, fault_of, load_cases
 from agents.planner.commands import evaluate
 from agents.planner.evaluating import Asked, lines
+from console.main import main
 from mesh.errors import SettingsError
 from mesh.inference import ModelRole
 from mesh.records import Call, Plan, Step
@@ -121,6 +123,24 @@ async def test_a_model_that_cannot_be_asked_fails_every_case(tmp_path: Path) -> 
     assert (status, report["passed"]) == (1, 0)
     assert {line["failed"] for line in report["by"]} == {14}
     assert report["cost_micro_usd"] == 0
+
+
+async def test_a_case_in_which_a_person_is_asked_passes_only_if_a_model_said_so(tmp_path: Path) -> None:
+    told = tmp_path / "told.yaml"
+    told.write_text("conversation: in words\nsays: [{text: names no order}]\n", encoding="utf-8")
+    _, report = await run("--replay", told)
+    assert report["passed"] == 0
+    assert {result["fault"] for result in report["results"]} == {"the model answered with text"}
+
+
+def test_the_shell_hears_whether_the_gate_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = tmp_path / "down.yaml"
+    down.write_text("conversation: down\nsays: [{status: 401}]\n", encoding="utf-8")
+    for least, status in (("0.5", 1), ("0", 0)):
+        monkeypatch.setattr(sys, "argv", ["workmesh", "eval", "retail", "--replay", str(down), "--min-pass", least])
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert done.value.code == status
 
 
 async def test_two_servers_or_two_models_at_once_are_wrong_use(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mesh.scripted.asked import read
 from mesh.scripted.cache import InputTokens, PromptCache
 from mesh.scripted.conversations import Turn
@@ -59,6 +62,24 @@ def test_a_prefix_that_is_too_short_is_billed_whole() -> None:
     asked = prompt("s" * 400, "u" * 4)
     cache.put(asked)
     assert cache.look(asked) == InputTokens(whole=101)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.floats(0, 400)), max_size=12))
+def test_every_token_is_billed_once_and_nothing_is_read_that_was_not_written(
+    asked: list[tuple[str, str, float]],
+) -> None:
+    clock = Clock()
+    cache = PromptCache(clock, min_tokens=10)
+    written: dict[str, float] = {}
+    for system, user, wait_s in asked:
+        clock.at += wait_s
+        sent = prompt(system * 400, user * 40)
+        taken = cache.look(sent)
+        assert taken.whole + taken.read + taken.written == sent.tokens
+        is_there = system in written and clock.at - written[system] < 300
+        assert (taken.read, taken.written) == ((100, 0) if is_there else (0, 100))
+        cache.put(sent)
+        written[system] = clock.at
 
 
 async def test_the_client_sees_what_was_written_and_read() -> None:

@@ -24,6 +24,10 @@ from mesh.settings import ModelSettings
 TOOL: Final = "answer"
 _TEXT_MAX = 2000  # characters of what a model said where it gave no answer
 _CONNECT_S = 5.0
+# These think before each answer, cannot be told not to, and refuse a request that forces a tool (the provider's
+# "What's new in Claude Opus 5.5"): they may use it, and get tokens to think with. All others do not think here.
+_THINKERS = ("claude-opus-5-5", "claude-fable-", "claude-mythos-")
+_THINKING_TOKENS = 4096
 _EPHEMERAL = {"type": "ephemeral"}
 # A gateway that gave up waiting does not know what became of the call behind it.
 _UNKNOWN = {408, 499, 502, 504, 520, 522, 524}
@@ -77,6 +81,16 @@ class Question:
     def size(self) -> int:
         """Its bytes: at least as many as tokens of what it says."""
         return len(self.system.encode()) + len(self.user.encode()) + len(bytes(self.schema)) + 2 * len(TOOL)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers."""
+        return self.model.startswith(_THINKERS)
+
+    @property
+    def most_out(self) -> int:
+        """The most tokens that can be billed for what comes back."""
+        return self.max_tokens + (_THINKING_TOKENS if self.thinks else 0)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -160,20 +174,24 @@ class Messages:
     def _params(self, question: Question) -> dict[str, Any]:
         tool: dict[str, Any] = {
             "name": TOOL,
-            "description": "Give the answer.",
+            "description": "Give the answer. Call this once, and say nothing else.",
             "input_schema": msgspec.json.decode(question.schema),
         }
         system: list[dict[str, Any]] = [{"type": "text", "text": question.system}] if question.system else []
+        more: dict[str, Any] = {"tool_choice": {"type": "tool", "name": TOOL}}
         if not self._plain:
             tool |= {"strict": True, "cache_control": _EPHEMERAL}
             system = [{**each, "cache_control": _EPHEMERAL} for each in system]
+            more["thinking"] = {"type": "disabled"}
+            if question.thinks:
+                more = {"tool_choice": {"type": "auto"}, "output_config": {"effort": "low"}}
         return {
             "model": question.model,
-            "max_tokens": question.max_tokens,
+            "max_tokens": question.most_out,
             "system": system,
             "messages": [{"role": "user", "content": question.user}],
             "tools": [tool],
-            "tool_choice": {"type": "tool", "name": TOOL},
+            **more,
         }
 
 

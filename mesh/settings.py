@@ -117,12 +117,13 @@ class ModelSettings(_Section, frozen=True):
     use: Literal["auto", "yes", "no"] = "auto"
     base_url: str = ""
     key_file: str = ""
-    small: str = "claude-haiku-4-5"
-    large: str = "claude-opus-4-5"
-    judge: str = "claude-sonnet-4-5"
+    small: str = "claude-haiku-5-5"
+    large: str = "claude-opus-5-5"
+    judge: str = "claude-sonnet-5-5"
     prices: str = ""
     plain: bool = False
     timeout_s: Seconds = 20.0
+    answer_within_s: Seconds = 120.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50
     tokens_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 50_000

@@ -99,7 +99,8 @@ class Batching:
         reasons: list[str] = []
         over = 0
         for target in chain:
-            at_most = target.price.at_most(Mode.BATCH, question(prompt, target.model).size, prompt.max_tokens)
+            asked = question(prompt, target.model)
+            at_most = target.price.at_most(Mode.BATCH, asked.size, asked.most_out)
             if over and at_most >= over:
                 reasons.append(f"{target.model}: no cheaper")
                 continue

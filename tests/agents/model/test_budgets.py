@@ -26,8 +26,8 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
 def bound(desk: Desk, user: str, model: str = SMALL) -> int:
     """The most that this question can cost, in micro-dollars."""
     prompt = desk.prompt(user)
-    size = Question(model, prompt.system, user, prompt.schema, prompt.max_tokens).size
-    return PRICES.of(model).at_most(Mode.INTERACTIVE, size, prompt.max_tokens)
+    asked = Question(model, prompt.system, user, prompt.schema, prompt.max_tokens)
+    return PRICES.of(model).at_most(Mode.INTERACTIVE, asked.size, asked.most_out)
 
 
 def dollars(micro: int, at_limit: str) -> str:
@@ -36,7 +36,7 @@ def dollars(micro: int, at_limit: str) -> str:
 
 async def test_no_copy_asks_beyond_the_cap(desk: Desk) -> None:
     users = [f"one of many {number:02}" for number in range(40)]
-    cap = bound(desk, users[0]) + 500
+    cap = bound(desk, users[0]) * 5 // 4
     before = desk.invoice()
     budget = dollars(cap, "person")
     async with desk.model("1", budget=budget), desk.model("2", budget=budget):

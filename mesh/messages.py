@@ -139,13 +139,13 @@ class Messages:
         timeout = httpx2.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
         # The client's own limit is for each read: a server that drips would never meet it.
         async with _mapped(timeout_s), _within(timeout_s):
-            raw = await self._client.messages.with_raw_response.create(**self._params(question), timeout=timeout)
+            raw = await self._client.messages.with_raw_response.create(**self.request(question), timeout=timeout)
             body = await raw.read()
         return read_reply(body, raw.headers.get("request-id", ""), plain=self._plain)
 
     async def submit(self, questions: Mapping[str, Question], *, timeout_s: float) -> BatchState:
         """Send a batch of questions by their custom ids (``A-Za-z0-9_-``, at most 64); raises as ``ask`` does."""
-        requests: Any = [{"custom_id": name, "params": self._params(each)} for name, each in questions.items()]
+        requests: Any = [{"custom_id": name, "params": self.request(each)} for name, each in questions.items()]
         async with _mapped(timeout_s):
             return _state(await self._client.messages.batches.create(requests=requests, timeout=timeout_s))
 
@@ -171,7 +171,8 @@ class Messages:
             async for line in lines:
                 yield _result(line.custom_id, line.result, plain=self._plain)
 
-    def _params(self, question: Question) -> dict[str, Any]:
+    def request(self, question: Question) -> dict[str, Any]:
+        """The question as it is sent."""
         tool: dict[str, Any] = {
             "name": TOOL,
             "description": "Give the answer. Call this once, and say nothing else.",

@@ -141,3 +141,23 @@ async def test_a_batch_is_paid_once_whenever_who_sends_and_polls_is_killed(desk:
 
 async def _has_no_claim(desk: Desk) -> bool:
     return not await claims(desk)
+
+
+async def test_an_answer_that_comes_while_the_bus_is_away_is_not_lost(desk: Desk) -> None:
+    desk.says(Turn(answer=ANSWER, delay_s=1.0), user="bus away")
+    before, invoice = await settled(desk), desk.invoice()
+    prompt = desk.prompt("bus away")
+    async with desk.model(timeout_s="20.0"):
+        await desk.put(prompt)
+        await until(lambda: _is_claimed(desk))
+        async with desk.world.bus_away():
+            await until(lambda: desk.calls_about("bus away") == 1)
+        found = await desk.completion(prompt)
+        after = await settled(desk)
+    assert [usage.certain for usage in found.usage] == [True]
+    assert desk.calls_about("bus away") == 1
+    assert after.total.cost_micro_usd - before.total.cost_micro_usd == desk.invoice() - invoice
+
+
+async def _is_claimed(desk: Desk) -> bool:
+    return bool(await claims(desk))

@@ -13,6 +13,7 @@ from mesh import subjects
 from mesh.bus import Bus
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.clock import now
+from mesh.errors import WorkmeshError
 from mesh.inference import Mode, Tier
 from mesh.operator import operator_bus
 from mesh.pace import Pace, pace_key
@@ -89,10 +90,7 @@ def list_(as_json: bool, config: Path | None) -> None:
 @click.option("--check", is_flag=True, help="Hold the windows of spending against the completions; 1 if they differ.")
 @json_option
 @config_option
-@click.pass_context
-def ledger(
-    ctx: click.Context, by: str, since: datetime | None, check: bool, as_json: bool, config: Path | None
-) -> None:
+def ledger(by: str, since: datetime | None, check: bool, as_json: bool, config: Path | None) -> None:
     """Add up what models have cost, from the completions in the journal."""
     view = run_async(_ledger(by, since.replace(tzinfo=UTC) if since else None, config))
     if as_json:
@@ -100,7 +98,8 @@ def ledger(
     else:
         _show(view, check=check)
     if check and not view.agrees:
-        ctx.exit(1)
+        wrong = ", ".join(f"{each.domain} {each.day}" for each in view.windows if not each.agrees)
+        raise WorkmeshError(f"what windows say was spent is not what completions cost: {wrong}")
 
 
 def _show(view: LedgerView, *, check: bool) -> None:

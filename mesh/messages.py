@@ -24,6 +24,10 @@ from mesh.settings import ModelSettings
 TOOL: Final = "answer"
 _TEXT_MAX = 2000  # characters of what a model said where it gave no answer
 _CONNECT_S = 5.0
+# These think before each answer, cannot be told not to, and refuse a request that forces a tool (the provider's
+# "What's new in Claude Opus 5.5"): they may use it, and get tokens to think with. All others do not think here.
+_THINKERS = ("claude-opus-5-5", "claude-fable-", "claude-mythos-")
+_THINKING_TOKENS = 4096
 _EPHEMERAL = {"type": "ephemeral"}
 # A gateway that gave up waiting does not know what became of the call behind it.
 _UNKNOWN = {408, 499, 502, 504, 520, 522, 524}
@@ -78,6 +82,16 @@ class Question:
         """Its bytes: at least as many as tokens of what it says."""
         return len(self.system.encode()) + len(self.user.encode()) + len(bytes(self.schema)) + 2 * len(TOOL)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers."""
+        return self.model.startswith(_THINKERS)
+
+    @property
+    def most_out(self) -> int:
+        """The most tokens that can be billed for what comes back."""
+        return self.max_tokens + (_THINKING_TOKENS if self.thinks else 0)
+
 
 class Reply(msgspec.Struct, frozen=True):
     """What came, and its tokens. ``problem`` says why it is no answer; ``declined``, that the model said no."""
@@ -125,13 +139,13 @@ class Messages:
         timeout = httpx2.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
         # The client's own limit is for each read: a server that drips would never meet it.
         async with _mapped(timeout_s), _within(timeout_s):
-            raw = await self._client.messages.with_raw_response.create(**self._params(question), timeout=timeout)
+            raw = await self._client.messages.with_raw_response.create(**self.request(question), timeout=timeout)
             body = await raw.read()
         return read_reply(body, raw.headers.get("request-id", ""), plain=self._plain)
 
     async def submit(self, questions: Mapping[str, Question], *, timeout_s: float) -> BatchState:
         """Send a batch of questions by their custom ids (``A-Za-z0-9_-``, at most 64); raises as ``ask`` does."""
-        requests: Any = [{"custom_id": name, "params": self._params(each)} for name, each in questions.items()]
+        requests: Any = [{"custom_id": name, "params": self.request(each)} for name, each in questions.items()]
         async with _mapped(timeout_s):
             return _state(await self._client.messages.batches.create(requests=requests, timeout=timeout_s))
 
@@ -157,23 +171,28 @@ class Messages:
             async for line in lines:
                 yield _result(line.custom_id, line.result, plain=self._plain)
 
-    def _params(self, question: Question) -> dict[str, Any]:
+    def request(self, question: Question) -> dict[str, Any]:
+        """The question as it is sent."""
         tool: dict[str, Any] = {
             "name": TOOL,
-            "description": "Give the answer.",
+            "description": "Give the answer. Call this once, and say nothing else.",
             "input_schema": msgspec.json.decode(question.schema),
         }
         system: list[dict[str, Any]] = [{"type": "text", "text": question.system}] if question.system else []
+        more: dict[str, Any] = {"tool_choice": {"type": "tool", "name": TOOL}}
         if not self._plain:
             tool |= {"strict": True, "cache_control": _EPHEMERAL}
             system = [{**each, "cache_control": _EPHEMERAL} for each in system]
+            more["thinking"] = {"type": "disabled"}
+            if question.thinks:
+                more = {"tool_choice": {"type": "auto"}, "output_config": {"effort": "low"}}
         return {
             "model": question.model,
-            "max_tokens": question.max_tokens,
+            "max_tokens": question.most_out,
             "system": system,
             "messages": [{"role": "user", "content": question.user}],
             "tools": [tool],
-            "tool_choice": {"type": "tool", "name": TOOL},
+            **more,
         }
 
 

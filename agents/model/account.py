@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from agents.model.ledger import Draft, Ledger
-from mesh import subjects
+from mesh import metrics, subjects
 from mesh.clock import unix
 from mesh.inference import Mode, Prompt, Usage
 from mesh.journal import Journal, Write
@@ -77,7 +77,8 @@ class Account:
             return Draft({**mine, self._today: today.claimed(whole, self._cap)})
 
         may_be_settled = self._fresh
-        await self._change(draft)
+        after = await self._change(draft)
+        metrics.BUDGET_LEFT.labels(domain=self._domain).set(self._cap - after.windows[self._today].taken)
         self._has_claim = True
         self._done = ()
         # Who took this question before us may have settled it since we looked; from now on nobody can.
@@ -141,9 +142,10 @@ class Account:
         await self._change(draft)
         self._has_claim = False
 
-    async def _change(self, draft: Callable[[Mapping[str, Window]], Draft]) -> None:
-        await self._ledger.change(self._names, draft, fresh=self._fresh)
+    async def _change(self, draft: Callable[[Mapping[str, Window]], Draft]) -> Draft:
+        done = await self._ledger.change(self._names, draft, fresh=self._fresh)
         self._fresh = False
+        return done
 
     @property
     def _today(self) -> str:

@@ -167,7 +167,7 @@ class Asker:
         return reply
 
     def _call(self, target: Target, asked: Question) -> Call:
-        at_most = target.price.at_most(Mode.INTERACTIVE, asked.size, asked.max_tokens)
+        at_most = target.price.at_most(Mode.INTERACTIVE, asked.size, asked.most_out)
         return Call(target.price, at_most, self._settings.timeout_s + _GRACE_S)
 
     def _may(self, prompt: Prompt) -> None:

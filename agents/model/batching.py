@@ -63,7 +63,9 @@ class Sender:
             return
         except CallError as error:
             log.warning("batch_not_sent", batch=batch.nonce, reason=str(error))
-            await self._put(replace(batch, state=State.UNSENT), seq)
+            # Nobody need wait for its fate: it goes with the next look at the batches.
+            until = unix() + (error.retry_after_s or 0.0)
+            await self._put(replace(batch, state=State.UNSENT, until=until), seq)
             return
         await faultpoints.reach("model.after_submit")
         metrics.MODEL_BATCHES.labels(event="sent").inc()
@@ -97,7 +99,8 @@ class Batching:
         reasons: list[str] = []
         over = 0
         for target in chain:
-            at_most = target.price.at_most(Mode.BATCH, question(prompt, target.model).size, prompt.max_tokens)
+            asked = question(prompt, target.model)
+            at_most = target.price.at_most(Mode.BATCH, asked.size, asked.most_out)
             if over and at_most >= over:
                 reasons.append(f"{target.model}: no cheaper")
                 continue

@@ -8,8 +8,10 @@ import pytest
 import pytest_asyncio
 
 from console.spending import LedgerView, windows_of
-from mesh.inference import Completion, CompletionStatus
+from mesh.clock import now
+from mesh.inference import Completion, CompletionStatus, Mode
 from mesh.scripted.conversations import Turn
+from mesh.spending import Claim
 from tests.agents.model.desk import ANSWER, Desk, desk_in
 from tests.ledger_pack.running import until
 
@@ -29,9 +31,14 @@ async def settled(desk: Desk) -> LedgerView:
     await desk.settled()
     ledger = await desk.ledger()
     assert ledger.agrees
-    windows = await windows_of(desk.world.bus, ledger.windows[-1].day) if ledger.windows else {}
-    assert [claim for window in windows.values() for claim in window.open] == []
+    assert await claims(desk) == []
     return ledger
+
+
+async def claims(desk: Desk) -> list[Claim]:
+    """What is under way, of today."""
+    windows = await windows_of(desk.world.bus, f"{now():%Y-%m-%d}")
+    return [claim for window in windows.values() for claim in window.open]
 
 
 def uncertain(completion: Completion) -> int:
@@ -110,3 +117,47 @@ async def test_a_copy_that_is_stopped_is_waited_for_as_long_as_its_call_may_take
 async def _comes_again(desk: Desk) -> bool:
     info = await desk.world.bus.api("CONSUMER.INFO.JOURNAL.model")
     return bool(info["num_redelivered"])
+
+
+async def test_a_batch_is_paid_once_whenever_who_sends_and_polls_is_killed(desk: Desk, tmp_path: Path) -> None:
+    before, invoice = await settled(desk), desk.invoice()
+    points = ("before_submit", "after_submit", "before_results", "before_close", "before_ack")
+    fault = ",".join(f"model.{point}=kill@{tmp_path / point}" for point in points)
+    prompts = [desk.prompt(f"in a batch {number}", mode=Mode.BATCH) for number in range(5)]
+    quick = {"timeout_s": "0.5", "attempts": "3", "batch_wait_s": "0.5", "batch_poll_s": "0.2"}
+    async with desk.model(fault=fault, **quick) as process:
+        await desk.put(*prompts)
+        found = [await desk.completion(prompt) for prompt in prompts]
+        await process.died(len(points))
+        await until(lambda: _has_no_claim(desk))
+    after = await settled(desk)
+    assert {each.status for each in found} == {CompletionStatus.ANSWERED}
+    for prompt in prompts:
+        assert desk.calls_about(prompt.user) == 1
+        assert await desk.world.count("completion", prompt.header.task_id) == 1
+    assert after.total.cost_micro_usd - before.total.cost_micro_usd == desk.invoice() - invoice
+    assert after.total.uncertain_micro_usd == before.total.uncertain_micro_usd
+
+
+async def _has_no_claim(desk: Desk) -> bool:
+    return not await claims(desk)
+
+
+async def test_an_answer_that_comes_while_the_bus_is_away_is_not_lost(desk: Desk) -> None:
+    desk.says(Turn(answer=ANSWER, delay_s=1.0), user="bus away")
+    before, invoice = await settled(desk), desk.invoice()
+    prompt = desk.prompt("bus away")
+    async with desk.model(timeout_s="20.0"):
+        await desk.put(prompt)
+        await until(lambda: _is_claimed(desk))
+        async with desk.world.bus_away():
+            await until(lambda: desk.calls_about("bus away") == 1)
+        found = await desk.completion(prompt)
+        after = await settled(desk)
+    assert [usage.certain for usage in found.usage] == [True]
+    assert desk.calls_about("bus away") == 1
+    assert after.total.cost_micro_usd - before.total.cost_micro_usd == desk.invoice() - invoice
+
+
+async def _is_claimed(desk: Desk) -> bool:
+    return bool(await claims(desk))

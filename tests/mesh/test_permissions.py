@@ -15,7 +15,14 @@ from tests.mesh.running_mesh import Mesh, settled, until
 
 OWN = {
     "perception": ["task.context.d.t.-", "task.outcome.d.t.-", "quarantine.perception.i"],
-    "planner": ["task.plan.d.t.-", "task.plan.d.t.v1", "task.plan.d.t.v3", "quarantine.planner.i"],
+    "planner": [
+        "task.prompt.d.t.extract",
+        "task.plan.d.t.-",
+        "task.plan.d.t.v1",
+        "task.plan.d.t.v3",
+        "quarantine.planner.i",
+    ],
+    "model": ["task.completion.d.t.extract", "spend.d.2026-11-22", "spend.batches", "quarantine.model.i"],
     "policy": [
         "task.decision.d.t.-",
         "task.approval.d.t.r",

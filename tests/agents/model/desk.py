@@ -18,12 +18,13 @@ from mesh.scripted.calls import Call
 from mesh.scripted.conversations import Conversation, Turn, When
 from mesh.scripted.provider import Terms
 from mesh.scripted.server import ScriptedModel, scripted_model
+from mesh.settings import ModelSettings
 from tests.ledger_pack.running import Running
 from tests.ledger_pack.world import World, world_in
 from tests.mesh.samples import json
 
 DOMAIN = "ledger"
-SMALL, LARGE, JUDGE = "claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5"
+SMALL, LARGE = ModelSettings().small, ModelSettings().large
 SCHEMA = {
     "type": "object",
     "properties": {"intent": {"type": "string"}},

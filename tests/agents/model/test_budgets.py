@@ -26,8 +26,8 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
 def bound(desk: Desk, user: str, model: str = SMALL) -> int:
     """The most that this question can cost, in micro-dollars."""
     prompt = desk.prompt(user)
-    size = Question(model, prompt.system, user, prompt.schema, prompt.max_tokens).size
-    return PRICES.of(model).at_most(Mode.INTERACTIVE, size, prompt.max_tokens)
+    asked = Question(model, prompt.system, user, prompt.schema, prompt.max_tokens)
+    return PRICES.of(model).at_most(Mode.INTERACTIVE, asked.size, asked.most_out)
 
 
 def dollars(micro: int, at_limit: str) -> str:
@@ -36,7 +36,7 @@ def dollars(micro: int, at_limit: str) -> str:
 
 async def test_no_copy_asks_beyond_the_cap(desk: Desk) -> None:
     users = [f"one of many {number:02}" for number in range(40)]
-    cap = bound(desk, users[0]) + 500
+    cap = bound(desk, users[0]) * 5 // 4
     before = desk.invoice()
     budget = dollars(cap, "person")
     async with desk.model("1", budget=budget), desk.model("2", budget=budget):
@@ -77,3 +77,22 @@ async def test_at_the_limit_nobody_else_is_asked_where_a_person_is_to_decide(des
         found = await desk.ask("decide", chain=BOTH)
     assert (found.status, found.usage) == (CompletionStatus.OVER_BUDGET, ())
     assert len(desk.server.calls) == asked
+
+
+async def test_a_batch_holds_no_more_than_the_budget_has_room_for(desk: Desk) -> None:
+    before = (await desk.ledger()).total.cost_micro_usd
+    most = bound(desk, "of a batch 0") // 2 + 1
+    prompts = [desk.prompt(f"of a batch {number}", mode=Mode.BATCH) for number in range(10)]
+    async with desk.model(budget=dollars(before + 3 * most, "person"), batch_wait_s="0.5", batch_poll_s="0.2"):
+        await desk.put(*prompts)
+        found = [await desk.completion(prompt) for prompt in prompts]
+        await desk.settled()
+    answered = [each for each in found if each.status is CompletionStatus.ANSWERED]
+    over = [each for each in found if each.status is CompletionStatus.OVER_BUDGET]
+    assert len(answered) >= 3
+    assert len(answered) + len(over) == 10
+    assert all("budget" in each.reason and not each.usage for each in over)
+    after = await desk.ledger()
+    assert after.agrees
+    assert after.total.cost_micro_usd - before <= 3 * most
+    assert after.total.cost_micro_usd == desk.invoice()

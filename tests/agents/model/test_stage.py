@@ -1,5 +1,6 @@
 """A prompt in, a completion out: a real process, a real bus, a scripted model over HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -8,9 +9,12 @@ import pytest
 import pytest_asyncio
 
 from mesh.clock import now
+from mesh.control import Controls
+from mesh.halts import HALT, Halt
 from mesh.inference import Completion, CompletionStatus, Tier
 from mesh.scripted.conversations import Turn
 from tests.agents.model.desk import ANSWER, LARGE, SMALL, Desk, desk_in
+from tests.ledger_pack.running import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -158,3 +162,26 @@ async def test_a_question_that_comes_too_late_is_not_asked(desk: Desk) -> None:
     assert (found.status, found.usage) == (CompletionStatus.UNAVAILABLE, ())
     assert "too late" in found.reason
     assert desk.calls_about("late") == 0
+
+
+async def test_a_halted_domain_asks_no_model_until_it_is_resumed(desk: Desk) -> None:
+    async def put(*, halted: bool) -> None:
+        controls = Controls(desk.world.bus, desk.world.site.admin.public_key, HALT)
+        act = Halt(person="olga", at=now(), halted=halted, agent="model")
+        await controls.put(desk.world.committer, HALT, act, desk.world.people["olga"])
+
+    await put(halted=True)
+    await asyncio.sleep(1.0)  # as long as a halt may take to be in force
+    desk.says(Turn(answer=ANSWER), user="halted")
+    prompt = desk.prompt("halted")
+    await desk.put(prompt)
+    await until(lambda: _comes_again(desk))
+    assert desk.calls_about("halted") == 0
+    await put(halted=False)
+    assert (await desk.completion(prompt)).status is CompletionStatus.ANSWERED
+    assert desk.calls_about("halted") == 1
+
+
+async def _comes_again(desk: Desk) -> bool:
+    info = await desk.world.bus.api("CONSUMER.INFO.JOURNAL.model")
+    return bool(info["num_redelivered"])

@@ -48,7 +48,7 @@ def tainted_arguments(args: Json, outside: Outside) -> frozenset[str]:
 
 
 def with_readings(outside: Outside, data: Json, readings: Iterable[Reading]) -> Outside:
-    """With the texts from outside that tools answered while planning; what the event itself says is not tainted by them."""
+    """With the outside texts that tools answered while planning; what the event itself says is not tainted by them."""
     texts = [text for each in readings if each.taint for text in read_outside(each.answer, each.taint).texts]
     if not texts:
         return outside

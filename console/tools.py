@@ -68,7 +68,7 @@ def check(source: str, pairs: tuple[str, ...], as_json: bool, config: Path | Non
                 schema = msgspec.json.format(bytes(line.input_schema), indent=2).decode()
                 stdout().print(f"{line.description}\n{schema}")
     if wrong:
-        raise click.exceptions.Exit(1)
+        raise SystemExit(1)
 
 
 @tools.command()

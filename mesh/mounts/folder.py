@@ -3,8 +3,9 @@
 The rule: reading a folder asks nothing outside of it; a target that is away fails calls, never a start.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +14,6 @@ import yaml
 
 from mesh.errors import SettingsError
 from mesh.mounts.declaration import Declaration
-from mesh.mounts.mcp import McpMount
-from mesh.mounts.openapi import OpenApiMount
-from mesh.mounts.smtp import SmtpMount
-from mesh.mounts.sql import SqlMount
 from mesh.tools import Tool
 
 
@@ -47,11 +44,12 @@ class Mount(Protocol):
         ...
 
 
-_KINDS: Mapping[str, Callable[[Path, Mapping[str, str]], Mount]] = {
-    "mcp": McpMount.read,
-    "openapi": OpenApiMount.read,
-    "smtp": SmtpMount.read,
-    "sql": SqlMount.read,
+# Imported when a file needs it: a pack with a few statements does not pay for the client of MCP servers.
+_KINDS: Mapping[str, tuple[str, str]] = {
+    "mcp": ("mesh.mounts.mcp", "McpMount"),
+    "openapi": ("mesh.mounts.openapi", "OpenApiMount"),
+    "smtp": ("mesh.mounts.smtp", "SmtpMount"),
+    "sql": ("mesh.mounts.sql", "SqlMount"),
 }
 
 
@@ -70,7 +68,9 @@ def read_mount(path: Path, values: Mapping[str, str]) -> Mount:
     kind = found.get("kind") if isinstance(found, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
         raise SettingsError(f"the mount {path}: kind is one of {', '.join(_KINDS)}, not {kind!r}")
-    return _KINDS[kind](path, values)
+    module, name = _KINDS[kind]
+    mount: Mount = getattr(import_module(module), name).read(path, values)
+    return mount
 
 
 def mount_files(folder: Path) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ PAGES = (
             "journal",
             "effects",
             "packs",
+            "tools",
             "policies",
             "governance",
             "models",

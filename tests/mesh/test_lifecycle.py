@@ -31,7 +31,7 @@ each = pytest.mark.parametrize(
 PAIRS = [(cycle, state, trigger) for cycle, states, triggers in LIFECYCLES for state in states for trigger in triggers]
 
 
-@pytest.mark.parametrize(("lifecycle", "state", "trigger"), PAIRS, ids=str)
+@pytest.mark.parametrize(("lifecycle", "state", "trigger"), PAIRS, ids=lambda part: getattr(part, "name", str(part)))
 def test_a_step_leads_where_the_table_says_or_is_refused_and_changes_nothing(
     lifecycle: Lifecycle[Any, Any], state: StrEnum, trigger: StrEnum
 ) -> None:

@@ -6,7 +6,7 @@ The rule: a prompt holds all that is sent, and is answered once: who comes again
 from datetime import datetime
 from enum import StrEnum
 
-from mesh.record import NULL, Json, Reading, Record, Struct
+from mesh.record import NULL, Citation, Json, Reading, Record, Struct
 
 
 class ModelRole(StrEnum):
@@ -60,7 +60,7 @@ class Prompt(Record, frozen=True, kw_only=True, tag="prompt"):
     ``system`` and ``schema`` (the JSON Schema of the answer, an object) are the stable prefix, the same for all tasks
     of this ``role`` under the prompt file of this ``digest``; ``user`` is this task's part. ``chain`` are the tiers to
     be asked in this order until one answers, ``reason`` why these. Only samples with the same number may share an
-    answer. ``readings`` were made for it while planning.
+    answer. ``readings`` were made and facts recalled (``citations``) for it while planning.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Prompt(Record, frozen=True, kw_only=True, tag="prompt"):
     mode: Mode = Mode.INTERACTIVE
     answer_by: datetime | None = None
     readings: tuple[Reading, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
     @property
     def token(self) -> str:

@@ -62,6 +62,26 @@ class Call(Struct, frozen=True, kw_only=True):
     args: Json
 
 
+class Citation(Struct, frozen=True, kw_only=True):
+    """A fact that the plan rests on, as it was recalled: all that a replay needs. Only old records have a ``key``."""
+
+    fact_id: str
+    version: int
+    scope: str = ""
+    key: str = ""
+    text: str = ""
+    source: str = ""
+    score: float = 0.0
+    subject: str = ""
+    predicate: str = ""
+    value: Json = NULL
+    status: str = ""
+    authority: int = 1
+    confidence: float = 1.0
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
 class Reading(Struct, frozen=True, kw_only=True):
     """What a read-only tool answered while planning; kept so that a replay needs no credentials.
 

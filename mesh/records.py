@@ -18,6 +18,7 @@ from mesh.record import SCHEMA_VERSION as SCHEMA_VERSION
 from mesh.record import WHOLE_TASK as WHOLE_TASK
 from mesh.record import Call as Call
 from mesh.record import Causation as Causation
+from mesh.record import Citation as Citation
 from mesh.record import Header as Header
 from mesh.record import Json as Json
 from mesh.record import Reading as Reading
@@ -66,26 +67,6 @@ class Step(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     compensation: Call | None = None
     optional: bool = False
-
-
-class Citation(Struct, frozen=True, kw_only=True):
-    """A fact that the plan rests on, as it was recalled: all that a replay needs. Only old records have a ``key``."""
-
-    fact_id: str
-    version: int
-    scope: str = ""
-    key: str = ""
-    text: str = ""
-    source: str = ""
-    score: float = 0.0
-    subject: str = ""
-    predicate: str = ""
-    value: Json = NULL
-    status: str = ""
-    authority: int = 1
-    confidence: float = 1.0
-    valid_from: datetime | None = None
-    valid_to: datetime | None = None
 
 
 class Understood(Struct, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import msgspec
 
-from agents.planner.expressions import ExpressionError
+from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.learned import LearnedChanges, pick
 from agents.planner.looking import read_all
 from agents.planner.place import FIRST, Place
 from agents.planner.planning import Inputs, make_plan, put_parameters
-from agents.planner.playbook import Playbook
+from agents.planner.playbook import Playbook, Recall
 from mesh.errors import TerminalError
 from mesh.memory import Question
 from mesh.recall import Recollection
@@ -77,7 +77,7 @@ class Maker:
     ) -> Inputs:
         put_parameters(playbook, inputs)
         variables = inputs.variables
-        recalled = await self._remember(playbook, inputs, anew=anew)
+        recalled = await self.remember(playbook.recall, domain, variables, anew=anew)
         readings = known
         if readings is None:
             readings = await read_all(self._toolboxes[domain], playbook.reads, variables)
@@ -85,8 +85,11 @@ class Maker:
         notes = (*inputs.notes, *recalled.notes)
         return replace(inputs, readings=readings, recalled=recalled.facts, notes=notes)
 
-    async def _remember(self, playbook: Playbook, inputs: Inputs, *, anew: bool) -> Recollection:
-        asked = [recall.question(inputs.context.header.domain, inputs.variables) for recall in playbook.recall]
+    async def remember(
+        self, recalls: Sequence[Recall], domain: str, variables: Variables, *, anew: bool = False
+    ) -> Recollection:
+        """What memory knows of these; a note where something was not asked, or could not be had."""
+        asked = [recall.question(domain, variables) for recall in recalls]
         questions = [question for question in asked if question is not None]
         found = await self._recall.recall(questions, anew=anew) if questions else Recollection()
         if left_out := len(asked) - len(questions):

@@ -17,7 +17,7 @@ from mesh.canonical import effect_key
 from mesh.experience import LearnedUse
 from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
-from mesh.records import Call, Citation, Context, Header, Origin, Plan, Reading, Step, Understood
+from mesh.records import Call, Citation, Context, Header, Origin, Plan, Prompt, Reading, Step, Understood
 
 NOT_APPLICABLE = "the playbook cannot be applied"
 
@@ -112,7 +112,7 @@ def _of_steps(inputs: Inputs, header: Header, recipe: Recipe, steps: tuple[Step,
         digest=plan_digest(header.task_id, header.domain, steps),
         steps=steps,
         rationale=rationale,
-        citations=_citations(inputs.recalled),
+        citations=citations_of(inputs.recalled),
         readings=inputs.readings,
         notes=inputs.notes,
         learned=inputs.learned,
@@ -164,7 +164,8 @@ def _step(step: PlaybookStep, present: set[str], variables: Variables, task_id: 
     )
 
 
-def _citations(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
+def citations_of(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
+    """Recalled facts as a record keeps them."""
     return tuple(
         Citation(
             fact_id=fact.id,
@@ -186,8 +187,8 @@ def _citations(recalled: Sequence[RecalledFact]) -> tuple[Citation, ...]:
     )
 
 
-def recalled_of(plan: Plan) -> tuple[RecalledFact, ...]:
-    """The facts as they were recalled for a plan, from its citations."""
+def recalled_of(record: Plan | Prompt) -> tuple[RecalledFact, ...]:
+    """The facts as they were recalled for a plan or a question, from its citations."""
     return tuple(
         RecalledFact(
             id=cited.fact_id,
@@ -205,7 +206,7 @@ def recalled_of(plan: Plan) -> tuple[RecalledFact, ...]:
             valid_to=cited.valid_to,
             score=cited.score,
         )
-        for cited in plan.citations
+        for cited in record.citations
     )
 
 
@@ -216,7 +217,7 @@ def _refusal(header: Header, inputs: Inputs, recipe: Recipe | None, reason: str)
         playbook_digest=recipe.digest if recipe else "",
         digest=plan_digest(header.task_id, header.domain, ()),
         refusal=reason,
-        citations=_citations(inputs.recalled),
+        citations=citations_of(inputs.recalled),
         readings=inputs.readings,
         notes=inputs.notes,
         learned=inputs.learned,

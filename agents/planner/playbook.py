@@ -192,7 +192,9 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
         digest=digest_bytes(data),
         events=source.events,
         when=Expression(source.when, f"{file} when"),
-        recall=tuple(_recall(recall, f"{file} recall {number}") for number, recall in enumerate(source.recall, 1)),
+        recall=tuple(
+            compile_recall(recall, f"{file} recall {number}") for number, recall in enumerate(source.recall, 1)
+        ),
         reads=tuple(
             (read.name, compile_call(read, f"{file} read {read.name}", tools, read_only=True)) for read in source.reads
         ),
@@ -207,7 +209,8 @@ def compile_playbook(data: bytes, file: str, tools: Mapping[str, Tool]) -> Playb
     )
 
 
-def _recall(source: RecallSource, place: str) -> Recall:
+def compile_recall(source: RecallSource, place: str) -> Recall:
+    """What to ask memory; raises ``SettingsError`` naming the place."""
     given = {"subject": source.subject, "predicate": source.predicate, "query": source.query}
     parts = {name: Expression(text, f"{place} {name}") for name, text in given.items() if text}
     if not parts:

@@ -13,7 +13,16 @@ import msgspec
 import yaml
 
 from agents.planner.expressions import Expression, Variables
-from agents.planner.playbook import CallSource, Invocation, Name, ReadSource, compile_call
+from agents.planner.playbook import (
+    CallSource,
+    Invocation,
+    Name,
+    ReadSource,
+    Recall,
+    RecallSource,
+    compile_call,
+    compile_recall,
+)
 from mesh.canonical import canonical_json, digest_bytes
 from mesh.errors import SettingsError
 from mesh.inference import ModelRole
@@ -50,12 +59,16 @@ class ReadersSource(_Part, frozen=True, kw_only=True):
 
 
 class _PromptSource(_Part, frozen=True, kw_only=True, tag_field="role"):
-    """What all prompt files have: ``show`` is what the model gets to see of the task, by name, in CEL."""
+    """What all prompt files have: ``show`` is what the model gets to see of the task, by name, in CEL.
+
+    What ``recall`` finds in memory it gets to see as ``facts``; the plan cites them.
+    """
 
     name: str
     version: Annotated[int, msgspec.Meta(ge=1)]
     system: str
     show: dict[Name, str]
+    recall: Annotated[tuple[RecallSource, ...], msgspec.Meta(max_length=8)] = ()
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=_TOKENS_MAX)] = 1024
 
 
@@ -108,6 +121,7 @@ class PromptFile:
     system: str
     max_tokens: int
     show: Mapping[str, Expression]
+    recall: tuple[Recall, ...] = ()
 
     def document(self, variables: Variables, more: Mapping[str, Any] | None = None) -> str:
         """This task's part as JSON; ``more`` is put beside what the file shows."""
@@ -200,7 +214,8 @@ def compile_prompt(
         raise SettingsError(f"prompt {file}: {error}") from error
     role = ModelRole(str(source.__struct_config__.tag))
     show = {name: Expression(text, f"{file} show {name}") for name, text in source.show.items()}
-    compiled = PromptFile(source.name, role, digest_bytes(data), source.system, source.max_tokens, show)
+    recall = tuple(compile_recall(each, f"{file} recall {number}") for number, each in enumerate(source.recall, 1))
+    compiled = PromptFile(source.name, role, digest_bytes(data), source.system, source.max_tokens, show, recall)
     match source:
         case ClassifySource():
             undo = source.hand_over

@@ -276,6 +276,19 @@ def exchange_of(items: Iterable[Stored]) -> dict[str, Asked]:
     return {name: replace(asked, completion=answers.get(name)) for name, asked in found.items()}
 
 
+def prefix_of(revision: int) -> str:
+    """How the names of the questions begin that are asked for a plan made anew."""
+    return f"v{revision}-" if revision else ""
+
+
+def of_revision(exchange: Exchange, revision: int) -> Exchange:
+    """The questions asked for the plan of this revision, without their prefix."""
+    if not revision:
+        return exchange
+    prefix = prefix_of(revision)
+    return {name.removeprefix(prefix): asked for name, asked in exchange.items() if name.startswith(prefix)}
+
+
 def kept_of(prompts: Prompts, context: Context, classified: Classified) -> dict[str, Any]:
     """The fields of the data that are the event's own, or were found in the text before.
 

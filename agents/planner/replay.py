@@ -20,7 +20,7 @@ from agents.planner.planning import (
 )
 from agents.planner.playbook import Playbook, load_playbooks
 from agents.planner.prompts import Prompts, load_prompts
-from agents.planner.reading import Classified, HandOver, Move, exchange_of, kept_of, read_text
+from agents.planner.reading import Classified, HandOver, Move, exchange_of, kept_of, of_revision, read_text
 from agents.planner.replay_by_model import replay_by_model
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.canonical import canonical_json
@@ -75,7 +75,8 @@ def _compared(recorded: Recorded, plan: Plan, again: Plan) -> Replayed:
 
 def _read_again(prompts: Prompts, recorded: Recorded, context: Context, plan: Plan) -> Replayed:
     """A text's plan from the recorded answers of models, held again against what they were shown: nobody is asked."""
-    exchange, books = exchange_of(recorded.items), _loaded(context.header.domain)
+    exchange = of_revision(exchange_of(recorded.items), plan.revision if plan.anew else 0)
+    books = _loaded(context.header.domain)
     inputs = Inputs(context, plan.readings, recalled_of(plan), plan.notes)
     try:
         found: Move | Proposal | ReadFirst = read_text(

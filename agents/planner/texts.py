@@ -4,9 +4,8 @@ The rule: every question is a record before it is asked, and the next step depen
 be understood with certainty goes to a person, with everything that was made of it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,9 +16,10 @@ from agents.planner.looking import look, read_all
 from agents.planner.making import Maker
 from agents.planner.place import Place
 from agents.planner.planning import Inputs, plan_of_steps
+from agents.planner.playbook import Invocation
 from agents.planner.prompts import Judge, PromptFile, Prompts
+from agents.planner.questions import Known, Task, cited, found_in, in_revision, question
 from agents.planner.reading import (
-    MISTAKE,
     Ask,
     Await,
     Classified,
@@ -28,47 +28,26 @@ from agents.planner.reading import (
     HandOver,
     answer_of,
     kept_of,
+    of_revision,
     read_text,
 )
-from agents.planner.routing import Need, judged, route
+from agents.planner.routing import Need, judged
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.errors import TerminalError
 from mesh.grounding import Sources
 from mesh.inference import ModelRole, Prompt
 from mesh.record import Json
-from mesh.records import Context, Header, Origin, Plan, Reading, Understood, Usage
+from mesh.records import Context, Header, Origin, Plan, Understood
 from mesh.settings import ModelSettings
 from mesh.toolbox import Toolbox
 
 CAN_WAIT = "low"
 """The urgency of events for whose answers nobody waits."""
 
+_JUDGE = "judge"
+
 Budget = Callable[[str], Awaitable[float]]
 """The part of a domain's budget of the day that is free, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A text on its way: what is known of it."""
-
-    context: Context
-    header: Header
-    place: Place
-    prompts: Prompts
-    exchange: Exchange
-    inputs: Inputs
-    within_s: float
-
-    @property
-    def answer_by(self) -> datetime:
-        """When an answer that somebody waits for is of no use any more."""
-        return self.header.at + timedelta(seconds=self.within_s)
-
-    @property
-    def usage(self) -> tuple[Usage, ...]:
-        """What its answers cost."""
-        done = (asked.completion for asked in self.exchange.values())
-        return tuple(use for completion in done if completion is not None for use in completion.usage)
 
 
 class Texts:
@@ -104,15 +83,16 @@ class Texts:
         if prompts is None:
             raise TerminalError(f"the pack {context.header.domain} has no prompts")
         inputs = Inputs(context, notes=place.notes)
-        task = _Task(context, header, place, prompts, exchange, inputs, self._settings.answer_within_s)
+        exchange = of_revision(exchange, place.revision)
+        task = Task(context, header, place, prompts, exchange, inputs, self._settings.answer_within_s)
         try:
             if not self._are_on:
                 return (await self._without_models(task),)
-            return await self._next(task)
+            return tuple(in_revision(record, place.revision) for record in await self._next(task))
         except ExpressionError as error:
             raise TerminalError(f"the prompts of {header.domain} cannot be applied: {error}") from error
 
-    async def _next(self, task: _Task) -> tuple[Prompt | Plan, ...]:
+    async def _next(self, task: Task) -> tuple[Prompt | Plan, ...]:
         match read_text(
             task.prompts, lambda classified: kept_of(task.prompts, task.context, classified), task.exchange
         ):
@@ -127,62 +107,72 @@ class Texts:
             case asks:
                 return await self._ask(task, asks)
 
-    async def _without_models(self, task: _Task) -> Plan:
+    async def _without_models(self, task: Task) -> Plan:
         """By a playbook for the text as it is, if the pack has one; else by a person."""
         plan = await self._maker.make(task.context, task.header, task.place)
         if plan.playbook:
             return plan
         return await self._hand_over(task, HandOver("no model is configured that could read it"))
 
-    async def _ask(self, task: _Task, asks: Iterable[Ask]) -> tuple[Prompt, ...]:
+    async def _ask(self, task: Task, asks: Iterable[Ask]) -> tuple[Prompt, ...]:
         made: list[Prompt] = []
-        readings: tuple[Reading, ...] | None = None
+        known: Known | None = None
         for ask in asks:
             match ask.role:
                 case ModelRole.CLASSIFY:
                     classify = task.prompts.classify
+                    known = await self._known(task, "classify", classify.file)
                     need = await self._need(task)
-                    made.append(_prompt(task, ask, classify.file, classify.schema, need))
+                    made.append(question(task, ask, classify.file, classify.schema, need, known))
                 case ModelRole.EXTRACT if task.prompts.extract is not None and ask.classified is not None:
-                    if readings is None:
-                        readings = await self._readings(task, ask.classified)
                     extract, intent = task.prompts.extract, ask.classified.intent
+                    if known is None:
+                        known = await self._known(task, "extract", extract.file, extract.reads, ask.classified)
                     need = await self._need(task, risk=ask.classified.risk)
-                    schema = extract.schemas[intent]
-                    more = {"request": intent, **_found(ask.classified)}
-                    made.append(_prompt(task, ask, extract.file, schema, need, readings, more))
+                    more = {"request": intent, **found_in(ask.classified)}
+                    made.append(question(task, ask, extract.file, extract.schemas[intent], need, known, more))
                 case ModelRole.PLAN if task.prompts.plan is not None:
+                    plan = task.prompts.plan
+                    known = await self._known(task, ask.name.partition("~")[0], plan.file)
                     need = await self._need(task, novel=True)
-                    known = task.exchange[ask.name.partition("~")[0]].prompt.readings if ask.mistake else ()
-                    made.append(_prompt(task, ask, task.prompts.plan.file, task.prompts.plan.schema, need, known))
+                    made.append(question(task, ask, plan.file, plan.schema, need, known))
                 case _:
                     raise TerminalError(f"{ask.name}: the pack has no prompt file of the role {ask.role}")
         return tuple(made)
 
-    async def _readings(self, task: _Task, classified: Classified) -> tuple[Reading, ...]:
-        """What is read for the extraction, once for all its questions."""
-        first = task.exchange.get("extract")
-        if first is not None:
-            return first.prompt.readings
-        reads = task.prompts.extract.reads if task.prompts.extract else ()
-        variables = Inputs(task.context).variables
-        variables.put("found", dict(classified.found))
-        return await read_all(self._toolboxes[task.header.domain], reads, variables)
+    async def _known(
+        self,
+        task: Task,
+        first: str,
+        file: PromptFile,
+        reads: Sequence[tuple[str, Invocation]] = (),
+        classified: Classified | None = None,
+    ) -> Known:
+        """What is read and recalled for a question: once, for the ``first``, its samples and its repetitions."""
+        asked = task.exchange.get(first)
+        if asked is not None:
+            return Known.of(asked.prompt)
+        if not reads and not file.recall:
+            return Known()
+        domain, variables = task.header.domain, Inputs(task.context).variables
+        if classified is not None:
+            variables.put("found", dict(classified.found))
+        recalled = await self._maker.remember(file.recall, domain, variables, anew=task.place.revision > 0)
+        return Known(await read_all(self._toolboxes[domain], reads, variables), recalled.facts)
 
-    async def _need(self, task: _Task, **known: Any) -> Need:
+    async def _need(self, task: Task, **known: Any) -> Need:
         left = await self._budget_left(task.header.domain)
         return Need(can_wait=task.context.urgency == CAN_WAIT, budget_left=left, **known)
 
-    async def _understood(self, task: _Task, understood: Understood) -> tuple[Prompt | Plan, ...]:
+    async def _understood(self, task: Task, understood: Understood) -> tuple[Prompt | Plan, ...]:
         """The plan of a playbook for what was understood, if a judge has nothing against it."""
-        name = _judge_name(task.place)
-        asked = task.exchange.get(name)
+        asked = task.exchange.get(_JUDGE)
         readings = asked.prompt.readings if asked else None
         plan = await self._maker.make(task.context, task.header, task.place, understood, readings)
-        plan = msgspec.structs.replace(plan, usage=task.usage)
+        plan = msgspec.structs.replace(plan, usage=task.usage, citations=cited(plan, task.exchange))
         return await self._judged(task, plan, understood, novel=False)
 
-    async def _unforeseen(self, task: _Task, classified: Classified) -> tuple[Prompt | Plan, ...]:
+    async def _unforeseen(self, task: Task, classified: Classified) -> tuple[Prompt | Plan, ...]:
         """The plan of a model, round by round."""
         unforeseen = task.prompts.plan
         if unforeseen is None:
@@ -193,15 +183,25 @@ class Texts:
             case HandOver() as reason:
                 return (await self._hand_over(task, reason),)
             case ReadFirst(name, reads):
-                known = task.exchange[_round_before(name)].prompt.readings
+                known = Known.of(task.exchange[_round_before(name)].prompt)
                 toolbox = self._toolboxes[task.header.domain]
                 more = [await look(toolbox, each, call, task.header.task_id) for each, call in reads]
                 need = await self._need(task, novel=True)
                 ask = Ask(ModelRole.PLAN, name)
-                return (_prompt(task, ask, unforeseen.file, unforeseen.schema, need, (*known, *more)),)
+                return (
+                    question(
+                        task,
+                        ask,
+                        unforeseen.file,
+                        unforeseen.schema,
+                        need,
+                        replace(known, readings=(*known.readings, *more)),
+                    ),
+                )
             case Proposal() as proposal:
                 last = max((name for name in task.exchange if name.startswith("plan")), key=_round)
-                inputs = replace(task.inputs, readings=task.exchange[last].prompt.readings)
+                known = Known.of(task.exchange[last].prompt)
+                inputs = replace(task.inputs, readings=known.readings, recalled=known.recalled)
                 plan = plan_of_steps(
                     inputs, task.header, task.place.revision, unforeseen.file, proposal.steps, proposal.rationale
                 )
@@ -211,7 +211,7 @@ class Texts:
                 return await self._ask(task, asks)
 
     async def _judged(
-        self, task: _Task, plan: Plan, understood: Understood | None, *, novel: bool
+        self, task: Task, plan: Plan, understood: Understood | None, *, novel: bool
     ) -> tuple[Prompt | Plan, ...]:
         judge = task.prompts.judge
         if judge is None or not plan.steps:
@@ -223,8 +223,7 @@ class Texts:
         )
         if not (why := judged(need)):
             return (plan,)
-        name = _judge_name(task.place)
-        match answer_of(task.exchange, name, _verdict):
+        match answer_of(task.exchange, _JUDGE, _verdict):
             case (bool() as agrees, str() as says):
                 return (await self._after_judgement(task, plan, judge, agrees=agrees, says=says),)
             case Failed(reason, over_budget):
@@ -235,16 +234,16 @@ class Texts:
                 steps = [{"tool": step.call.tool, "args": msgspec.json.decode(step.call.args)} for step in plan.steps]
                 more = {"steps": steps, "because": why}
                 ask = Ask(ModelRole.JUDGE, str(token), mistake=str(mistake))
-                prompt = _prompt(task, ask, judge.file, judge.schema, need, plan.readings, more)
+                prompt = question(task, ask, judge.file, judge.schema, need, Known(plan.readings), more)
                 return (msgspec.structs.replace(prompt, reason=f"{prompt.reason}: {why}"),)
-        raise TerminalError(f"the answer to {name} cannot be told")
+        raise TerminalError(f"the answer to {_JUDGE} cannot be told")
 
-    async def _after_judgement(self, task: _Task, plan: Plan, judge: Judge, *, agrees: bool, says: str) -> Plan:
+    async def _after_judgement(self, task: Task, plan: Plan, judge: Judge, *, agrees: bool, says: str) -> Plan:
         if agrees:
             return msgspec.structs.replace(plan, notes=(*plan.notes, f"{judge.file.name} agrees: {says}"))
         return await self._hand_over(task, HandOver(f"another model does not agree: {says}"), plan)
 
-    async def _hand_over(self, task: _Task, said: HandOver, *plans: Plan) -> Plan:
+    async def _hand_over(self, task: Task, said: HandOver, *plans: Plan) -> Plan:
         """The plan to have a person read it, with the plans that were made of it."""
         made = [(f"plan of {plan.playbook}", plan) for plan in plans]
         for label, understood in said.readings:
@@ -256,46 +255,6 @@ class Texts:
         return msgspec.structs.replace(plan, usage=task.usage)
 
 
-def _prompt(
-    task: _Task,
-    ask: Ask,
-    file: PromptFile,
-    schema: Json,
-    need: Need,
-    readings: tuple[Reading, ...] = (),
-    more: Mapping[str, Any] | None = None,
-) -> Prompt:
-    """The question as a record: all that will be sent."""
-    variables = Inputs(task.context, readings).variables
-    route_taken = route(ask.role, need, ask.sample)
-    shown: dict[str, Any] = {**(more or {})}
-    if readings:
-        shown["records"] = {reading.name: msgspec.json.decode(reading.answer) for reading in readings}
-    if ask.mistake:
-        shown[MISTAKE] = ask.mistake
-    return Prompt(
-        header=task.header,
-        name=ask.name,
-        role=ask.role,
-        file=file.name,
-        digest=file.digest,
-        system=file.system,
-        user=file.document(variables, shown),
-        schema=schema,
-        chain=route_taken.chain,
-        reason=route_taken.reason,
-        max_tokens=file.max_tokens,
-        sample=ask.sample,
-        mode=route_taken.mode,
-        answer_by=None if need.can_wait else task.answer_by,
-        readings=readings,
-    )
-
-
-def _found(classified: Classified) -> dict[str, Any]:
-    return {"found": dict(classified.found)} if classified.found else {}
-
-
 def _verdict(output: Json, _: Sources) -> tuple[Any, str]:
     answer = msgspec.json.decode(output, type=dict[str, Any])
     agrees, why = answer.get("agrees"), answer.get("why", "")
@@ -304,15 +263,10 @@ def _verdict(output: Json, _: Sources) -> tuple[Any, str]:
     return (agrees, why[:300]), ""
 
 
-def _risk(task: _Task, understood: Understood | None) -> Any:
+def _risk(task: Task, understood: Understood | None) -> Any:
     intents = task.prompts.classify.source.intents
     known = intents.get(understood.event_type) if understood else None
     return known.risk if known else "high"
-
-
-def _judge_name(place: Place) -> str:
-    """A plan made anew is judged anew."""
-    return f"judge-{place.revision + 1}" if place.revision else "judge"
 
 
 def _round(name: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from console.publish import publish_lines
@@ -17,12 +18,14 @@ from mesh import service
 from mesh.approvals import Nothing, Shown, TaskRequest, Waiting, WordAnswer
 from mesh.bus import Bus
 from mesh.demo import Systems, load_demo
+from mesh.facts import Claim, Scope, Source
 from mesh.identity import Identity
 from mesh.journal import Journal, committing
+from mesh.memory import ChangeAnswer, RememberAnswer, RememberRequest, RetractRequest
 from mesh.operator import operating
-from mesh.records import Change, Outcome, OutcomeStatus, Word
+from mesh.records import Change, Outcome, OutcomeStatus, Prompt, Word
 from mesh.scripted.conversations import Conversation, Turn, When
-from mesh.scripted.server import Source, scripted_model
+from mesh.scripted.server import scripted_model
 from mesh.settings import load
 
 T = TypeVar("T")
@@ -56,14 +59,15 @@ class Site:
             found = [each async for each in publish_lines(committer, [json.dumps(event).encode()])]
         return found[0].task_id
 
-    async def shown(self, task: str) -> Shown:
-        """What waits, as a person sees it, once it does."""
+    async def shown(self, task: str, after: str = "") -> Shown:
+        """What waits, as a person sees it, once it does; not the plan of the digest ``after``."""
 
         async def look() -> Shown | None:
             waiting = await service.ask(self.bus, "policy", "list", Nothing(), list[Waiting])
             if task not in {item.task_id for item in waiting}:
                 return None
-            return await service.ask(self.bus, "policy", "show", TaskRequest(task_id=task), Shown)
+            found = await service.ask(self.bus, "policy", "show", TaskRequest(task_id=task), Shown)
+            return None if found.plan_digest == after else found
 
         return await _until(look)
 
@@ -79,6 +83,11 @@ class Site:
             return item.record if item and isinstance(item.record, Outcome) else None
 
         return await _until(look)
+
+    async def prompts(self, task: str) -> dict[str, Prompt]:
+        """What models were asked, by name, in order."""
+        items = await self.journal.task(task)
+        return {item.record.name: item.record for item in items if isinstance(item.record, Prompt)}
 
     async def changes(self) -> list[str]:
         """The shop's own log."""
@@ -98,7 +107,7 @@ async def _until(look: Callable[[], Awaitable[T | None]]) -> T:
 
 
 @asynccontextmanager
-async def site_with(folder: Path, *said: Source) -> AsyncIterator[Site]:
+async def site_with(folder: Path, *said: Conversation) -> AsyncIterator[Site]:
     demo = load_demo("retail")
     systems: Systems = demo.systems(demo.sample, folder / "systems", {})
     agent = Identity.create(folder / "sam.nk", "sam")
@@ -132,15 +141,20 @@ def _read(item: str) -> dict[str, Any]:
     return {"item_ids": [item], "payment_method_id": CARD, "missing": ""}
 
 
-def _wrote(body: str) -> dict[str, Any]:
+LOOK = {"reads": [{"name": "order", "tool": "retail.order", "args": {"order_id": ORDER, "user_id": CUSTOMER}}]}
+
+
+def _letter(body: str) -> dict[str, Any]:
+    users = json.loads((load_demo("retail").sample / "users.json").read_text(encoding="utf-8"))
     args = {
         "order_id": ORDER,
         "user_id": CUSTOMER,
-        "email": "dagny.grimaldi@example.com",
+        "email": users[CUSTOMER]["email"],
         "subject": "Your order",
         "body": body,
     }
-    return {"reads": [], "steps": [{"id": "answer", "tool": "retail.notify", "args": args, "needs": []}]}
+    steps = [{"id": "answer", "tool": "retail.notify", "args": args, "needs": []}]
+    return {"reads": [], "steps": steps, "rationale": f"The customer asks about {ORDER}.", "cannot": ""}
 
 
 @pytest.mark.timeout(60)
@@ -166,20 +180,14 @@ async def test_a_person_chooses_the_reading_that_is_right_and_it_is_carried_out_
 
 @pytest.mark.timeout(60)
 async def test_a_letter_that_a_model_has_written_goes_out_when_a_person_has_read_it(tmp_path: Path) -> None:
-    reading = {"reads": [{"name": "order", "tool": "retail.order", "args": {"order_id": ORDER, "user_id": CUSTOMER}}]}
-    email = json.loads((load_demo("retail").sample / "users.json").read_text(encoding="utf-8"))[CUSTOMER]["email"]
-    letter, lie = _wrote(LETTER), _wrote(f"You get 900.00 USD for {ORDER}.")
-    for each in (letter, lie):
-        each["steps"][0]["args"]["email"] = email
-    more = {"rationale": f"The customer asks about {ORDER}.", "cannot": ""}
     said = (
         _said("which", When(asks="intent"), {"intent": "other", "order_id": ORDER, "note": ""}),
         _said(
             "look, lie, then write",
             When(asks="steps", user=WHERE),
-            {**reading, "steps": [], **more},
-            {**lie, **more},
-            {**letter, **more},
+            {**LOOK, "steps": [], "rationale": "", "cannot": ""},
+            _letter(f"You get 900.00 USD for {ORDER}."),
+            _letter(LETTER),
         ),
         _said("the judge", When(asks="agrees"), {"agrees": True, "why": "It answers the question."}),
     )
@@ -194,9 +202,8 @@ async def test_a_letter_that_a_model_has_written_goes_out_when_a_person_has_read
         assert (await site.outcome(task)).status is OutcomeStatus.COMPLETED
         [sent] = site.letters()
         assert "is delivered" in sent
-        items = await site.journal.task(task)
-        names = [item.subject.rsplit(".", 1)[1] for item in items if item.record.kind == "prompt"]
-        assert names == ["classify", "plan", "plan-2", "plan-2~2", "judge"]
+        names = await site.prompts(task)
+        assert [*names] == ["classify", "plan", "plan-2", "plan-2~2", "judge"]
         assert await site.changes() == []
 
 
@@ -210,3 +217,46 @@ async def test_what_a_person_sees_to_moves_nothing(tmp_path: Path) -> None:
         await site.say(await site.shown(not_ours), Word.REJECT)
         assert (await site.outcome(not_ours)).status is OutcomeStatus.DENIED
         assert await site.changes() == []
+
+
+async def _remember(site: Site, words: str) -> str:
+    claim = Claim(
+        scope=Scope(domain="retail"),
+        subject=f"customer/{CUSTOMER}",
+        predicate="prefers",
+        value=msgspec.Raw(msgspec.json.encode(words)),
+        text=f"prefers {words}",
+        source=Source(uri="test"),
+    )
+    request = RememberRequest(claims=(claim,), by="test")
+    answer = await service.ask(site.bus, "memory", "remember", request, RememberAnswer, timeout_s=10)
+    return answer.facts[0].fact.id
+
+
+@pytest.mark.timeout(60)
+async def test_what_a_model_was_shown_of_memory_is_cited_and_asked_for_anew_when_it_changes(tmp_path: Path) -> None:
+    letter = _letter(LETTER)
+    said = (
+        _said("which", When(asks="intent"), {"intent": "other", "order_id": ORDER, "note": ""}),
+        _said("write", When(asks="steps", user=(WHERE, '"records"')), letter),
+        _said("look", When(asks="steps", user=WHERE), {**LOOK, "steps": [], "rationale": "", "cannot": ""}),
+        _said("the judge", When(asks="agrees"), {"agrees": True, "why": "It answers the question."}),
+    )
+    async with site_with(tmp_path, *said) as site:
+        fact = await _remember(site, "short letters")
+        task = await site.write("where", WHERE)
+        first = await site.shown(task)
+        prompts = await site.prompts(task)
+        assert '"text":"prefers short letters"' in prompts["plan-2"].user
+        assert [cited.fact_id for cited in prompts["plan-2"].citations] == [fact]
+        request = RetractRequest(ids=(fact,), by="test", reason="it was a mistake")
+        await service.ask(site.bus, "memory", "retract", request, ChangeAnswer, timeout_s=10)
+        assert (await site.say(first, Word.APPROVE)).verdict == "void"
+        second = await site.shown(task, after=first.plan_digest)
+        assert second.revision == 1
+        names = await site.prompts(task)
+        assert {"v1-classify", "v1-plan", "v1-plan-2", "v1-judge"} <= names.keys()
+        assert "facts" not in msgspec.json.decode(names["v1-plan-2"].user)
+        assert (await site.say(second, Word.APPROVE)).verdict == "allow"
+        assert (await site.outcome(task)).status is OutcomeStatus.COMPLETED
+        assert len(site.letters()) == 1

@@ -59,10 +59,10 @@ class Sender:
         try:
             sent = await self._messages.submit(questions, timeout_s=self.timeout_s)
         except UnknownFateError as error:
-            log.warning("batch_may_be_sent", batch=batch.nonce, reason=str(error))
+            log.warning("batch_may_be_sent", batch=batch.nonce, reason=error.brief)
             return
         except CallError as error:
-            log.warning("batch_not_sent", batch=batch.nonce, reason=str(error))
+            log.warning("batch_not_sent", batch=batch.nonce, reason=error.brief)
             # Nobody need wait for its fate: it goes with the next look at the batches.
             until = unix() + (error.retry_after_s or 0.0)
             await self._put(replace(batch, state=State.UNSENT, until=until), seq)

@@ -54,6 +54,11 @@ class CallError(WorkmeshError):
         self.retry_after_s = retry_after_s
         self.limited = limited
 
+    @property
+    def brief(self) -> str:
+        """The reason for a log: without the server's words, which may repeat the question."""
+        return f"the server answered {self.status}" if self.status else str(self)
+
 
 class NotBilledError(CallError):
     """The call certainly cost nothing, and may be made again."""
@@ -265,11 +270,11 @@ def _status_error(error: anthropic.APIStatusError) -> CallError:
     status = error.status_code
     text = f"{status}: {error.api_message or error.message}"[:300]
     if status in _UNKNOWN:
-        return UnknownFateError(text)
+        return UnknownFateError(text, status=status)
     if error.error_code == _SPENT:
-        return RejectedError(f"{text} (look at the spend limit of the account)")
+        return RejectedError(f"{text} (look at the spend limit of the account)", status=status)
     if status in _AGAIN or status >= 500:
-        return NotBilledError(text, retry_after_s=_retry_after_s(error.response), limited=status == 429)
+        return NotBilledError(text, retry_after_s=_retry_after_s(error.response), limited=status == 429, status=status)
     return RejectedError(f"{text} (look at {_SETTING.get(status, 'models.base_url')})", status=status)
 
 

@@ -58,26 +58,8 @@ class Account:
         Raises ``OverBudgetError`` when it does not fit into the day's budget, ``ClaimLostError`` when another copy has
         taken the question over, ``NotYetError`` while one is asking it.
         """
-        claim = Claim(
-            key=self.key,
-            nonce=self._nonce,
-            by=self._by,
-            until=unix() + call.ends_in_s,
-            at_most=call.at_most,
-            model=call.price.model,
-            mode=call.mode,
-            prices=call.price.date,
-        )
-
-        def draft(windows: Mapping[str, Window]) -> Draft:
-            mine = self._mine(windows)
-            today = mine[self._today]
-            held = today.find(self.key)
-            whole = replace(claim, calls=held.calls if held else ())
-            return Draft({**mine, self._today: today.claimed(whole, self._cap)})
-
         may_be_settled = self._fresh
-        after = await self._change(draft)
+        after = await self._change(lambda windows: self._claimed(windows, call))
         metrics.BUDGET_LEFT.labels(domain=self._domain).set(self._cap - after.windows[self._today].taken)
         self._has_claim = True
         self._done = ()
@@ -85,6 +67,15 @@ class Account:
         if may_be_settled and await self._journal.record(self._completion) is not None:
             await self._drop()
             raise ClaimLostError(f"{self.key} has been settled")
+
+    async def require_room(self, call: Call) -> None:
+        """Raise as ``claim`` would; nothing is put on record."""
+
+        def draft(windows: Mapping[str, Window]) -> Draft:
+            self._claimed(windows, call)
+            return Draft({})
+
+        await self._ledger.change(self._names, draft, fresh=self._fresh)
 
     def paid(self, usage: Usage) -> None:
         """The call has ended, and cost this."""
@@ -146,6 +137,23 @@ class Account:
         done = await self._ledger.change(self._names, draft, fresh=self._fresh)
         self._fresh = False
         return done
+
+    def _claimed(self, windows: Mapping[str, Window], call: Call) -> Draft:
+        mine = self._mine(windows)
+        today = mine[self._today]
+        held = today.find(self.key)
+        claim = Claim(
+            key=self.key,
+            nonce=self._nonce,
+            by=self._by,
+            until=unix() + call.ends_in_s,
+            at_most=call.at_most,
+            model=call.price.model,
+            mode=call.mode,
+            prices=call.price.date,
+            calls=held.calls if held else (),
+        )
+        return Draft({**mine, self._today: today.claimed(claim, self._cap)})
 
     @property
     def _today(self) -> str:

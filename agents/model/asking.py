@@ -117,27 +117,24 @@ class Asker:
     ) -> Reply:
         self._may(prompt)
         self._check(target, is_last=is_last)
+        until = min(unix() + call.ends_in_s, unix() + _left_s(prompt))
         try:
-            async with target.slots:
-                await self._turn(prompt, asked, target, is_last=is_last)
-                self._may(prompt)
-                await self._claim(prompt, account, call)
-                await faultpoints.reach("model.after_claim")
-                return await self._call_once(prompt, asked, target, call, account)
+            while True:
+                try:
+                    await account.require_room(call)
+                    async with target.slots:
+                        await self._turn(prompt, asked, target, is_last=is_last)
+                        self._may(prompt)
+                        await account.claim(call)
+                        await faultpoints.reach("model.after_claim")
+                        return await self._call_once(prompt, asked, target, call, account)
+                except OverBudgetError as error:
+                    # Only calls under way may stand against it, which cost less than they might: wait, out of the way.
+                    if not error.for_now or unix() >= until:
+                        raise
+                await asyncio.sleep(_BUDGET_S)
         finally:
             target.breaker.released()
-
-    async def _claim(self, prompt: Prompt, account: Account, call: Call) -> None:
-        """Claim the money; wait while only calls under way stand against it, which cost less than they might."""
-        until = min(unix() + call.ends_in_s, unix() + _left_s(prompt))
-        while True:
-            try:
-                await account.claim(call)
-                return
-            except OverBudgetError as error:
-                if not error.for_now or unix() >= until:
-                    raise
-            await asyncio.sleep(_BUDGET_S)
 
     async def _call_once(self, prompt: Prompt, asked: Question, target: Target, call: Call, account: Account) -> Reply:
         timeout_s = min(self._settings.timeout_s, max(0.05, _left_s(prompt)))
@@ -155,7 +152,7 @@ class Asker:
         except RejectedError as error:
             await account.release()
             _CALLS.of(target.model, Mode.INTERACTIVE, "rejected").inc()
-            log.warning("model_rejected", model=target.model, reason=str(error))
+            log.warning("model_rejected", model=target.model, reason=error.brief)
             raise
         metrics.MODEL_SECONDS.labels(model=target.model).observe(time.perf_counter() - started)
         await faultpoints.reach("model.after_answer")
@@ -197,7 +194,7 @@ class Asker:
 
     async def _failed(self, target: Target, error: CallError, result: str) -> None:
         _CALLS.of(target.model, Mode.INTERACTIVE, result).inc()
-        log.warning("model_failed", model=target.model, result=result, reason=str(error))
+        log.warning("model_failed", model=target.model, result=result, reason=error.brief)
         if error.limited:
             await self._pacing.leave_alone(target.model, error.retry_after_s or 1.0, str(error))
             return

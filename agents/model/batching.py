@@ -59,10 +59,10 @@ class Sender:
         try:
             sent = await self._messages.submit(questions, timeout_s=self.timeout_s)
         except UnknownFateError as error:
-            log.warning("batch_may_be_sent", batch=batch.nonce, reason=str(error))
+            log.warning("batch_may_be_sent", batch=batch.nonce, reason=error.brief)
             return
         except CallError as error:
-            log.warning("batch_not_sent", batch=batch.nonce, reason=str(error))
+            log.warning("batch_not_sent", batch=batch.nonce, reason=error.brief)
             # Nobody need wait for its fate: it goes with the next look at the batches.
             until = unix() + (error.retry_after_s or 0.0)
             await self._put(replace(batch, state=State.UNSENT, until=until), seq)
@@ -87,8 +87,13 @@ class Batching:
         self._sender = sender
         self._settings = settings
         self._groups: dict[tuple[str, str], _Group] = {}
-        self._flushes: set[asyncio.Task[None]] = set()
+        self._flushes = asyncio.TaskGroup()
         self._most = min(settings.batch_max, ITEMS_MAX)
+
+    async def run(self) -> None:
+        """Own what gathers and sends, until cancelled."""
+        async with self._flushes:
+            await asyncio.Event().wait()
 
     async def take(self, prompt: Prompt, work: Work, chain: Sequence[Target]) -> Ending | None:
         """Return once a batch on record holds the prompt; or with why none will."""
@@ -120,9 +125,7 @@ class Batching:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group()
-            flush = asyncio.create_task(self._flush(key, group), name=f"batch-{target.model}")
-            self._flushes.add(flush)
-            flush.add_done_callback(self._flushes.discard)
+            self._flushes.create_task(self._flush(key, group), name=f"batch-{target.model}")
         waiting = _Waiting(prompt, item)
         group.waiting.append(waiting)
         if len(group.waiting) >= self._most:

@@ -71,7 +71,6 @@ def counted(completion: Completion) -> Completion:
         calls=len(completion.usage),
         reused=bool(completion.reused),
         batch=completion.batch,
-        reason=completion.reason,
         ms=completion.duration_ms,
     )
     return completion

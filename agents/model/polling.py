@@ -86,7 +86,7 @@ class Poller:
         except (ConflictError, ClaimLostError) as error:
             log.info("batch_moved_on", batch=nonce, reason=str(error))
         except CallError as error:
-            log.warning("batch_not_known", batch=nonce, id=batch.id, reason=str(error))
+            log.warning("batch_not_known", batch=nonce, id=batch.id, reason=error.brief)
 
     async def _find(self, batch: Batch, seq: int) -> None:
         """Adopt the batch at the provider that is this one, or send it when there certainly is none.

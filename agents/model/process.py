@@ -38,6 +38,7 @@ async def run(settings: Settings) -> None:
         book = BatchBook(process.bus, process.journal, ledger, process.writer)
         sender = Sender(book, messages, models)
         batching = Batching(book, sender, models)
+        await stack.enter_async_context(background(batching.run(), "batching"))
         stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, batching, models)
         poller = Poller(book, sender, process.journal, ledger, messages, tiers, reuse, models, process.writer)
         await stack.enter_async_context(background(poller.run(), "batches"))

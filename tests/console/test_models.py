@@ -65,11 +65,12 @@ async def test_the_ledger_adds_up_by_every_key(asked: tuple[Desk, list[Completio
         "outcome": {"open"},
     }
     for by, wanted in keys.items():
-        view = await models(desk, "ledger", "--by", by)
-        assert {line["key"] for line in view["lines"]} == wanted, by
-        assert sum(line["cost_micro_usd"] for line in view["lines"]) == view["total"]["cost_micro_usd"] == total
-        assert view["total"]["uncertain_micro_usd"] == uncertain > 0
-        assert (view["total"]["completions"], view["total"]["reused"]) == (5, 1)
+        view = await desk.ledger(by)
+        assert {line.key for line in view.lines} == wanted, by
+        assert sum(line.cost_micro_usd for line in view.lines) == view.total.cost_micro_usd == total
+        assert view.total.uncertain_micro_usd == uncertain > 0
+        assert (view.total.completions, view.total.reused) == (5, 1)
+    assert await models(desk, "ledger", "--by", "outcome") == msgspec.to_builtins(await desk.ledger("outcome"))
     assert total - uncertain < desk.invoice() < total
 
 

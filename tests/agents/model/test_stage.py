@@ -1,39 +1,23 @@
 """A prompt in, a completion out: a real process, a real bus, a scripted model over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
 from datetime import timedelta
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from mesh.clock import now
 from mesh.control import Controls
 from mesh.halts import HALT, Halt
 from mesh.inference import Completion, CompletionStatus, Tier
 from mesh.scripted.conversations import Turn
-from tests.agents.model.desk import ANSWER, LARGE, SMALL, Desk, desk_in
+from tests.agents.model.desk import ANSWER, LARGE, SMALL, Desk, bound
 from tests.ledger_pack.running import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(60)]
 
 BOTH = (Tier.LARGE, Tier.SMALL)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
-    """One site with one model process for all tests here."""
-    async with desk_in(tmp_path_factory.mktemp("w"), cache_min_tokens=8) as found, found.model():
-        yield found
-
-
-async def agrees(desk: Desk) -> None:
-    """What the journal says was spent is what the provider bills, and no call is open."""
-    ledger = await desk.ledger()
-    assert ledger.agrees
-    assert ledger.total.cost_micro_usd == desk.invoice()
-    assert not any(window.open for window in ledger.windows)
 
 
 def output(completion: Completion) -> object:
@@ -50,7 +34,7 @@ async def test_a_question_is_answered_at_the_price_that_the_provider_bills(desk:
     assert usage.certain
     assert usage.tokens_out > 0
     assert usage.day == f"{found.header.at:%Y-%m-%d}"
-    await agrees(desk)
+    await desk.agrees()
 
 
 async def test_the_stable_prefix_comes_from_the_providers_cache(desk: Desk) -> None:
@@ -60,20 +44,20 @@ async def test_the_stable_prefix_comes_from_the_providers_cache(desk: Desk) -> N
     assert first.usage[0].tokens_written > 0  # the tool may have been cached by a question before
     assert first.usage[0].tokens_written + first.usage[0].tokens_cached == second.usage[0].tokens_cached
     assert second.usage[0].tokens_written == 0
-    await agrees(desk)
+    await desk.agrees()
 
 
 async def test_an_equal_question_is_answered_as_before_and_paid_once(desk: Desk) -> None:
-    desk.says(Turn(answer=ANSWER), user="equal")
-    first = await desk.ask("equal")
+    desk.says(Turn(answer=ANSWER), user="just as equal")
+    first = await desk.ask("just as equal")
     await desk.settled()
-    second = await desk.ask("equal")
+    second = await desk.ask("just as equal")
     assert (second.usage, output(second)) == ((), ANSWER)
     assert second.reused.split(".")[3] == first.header.task_id
-    other = await desk.ask("equal", sample=1)  # another sample is another question
+    other = await desk.ask("just as equal", sample=1)  # another sample is another question
     assert (other.reused, len(other.usage)) == ("", 1)
-    assert desk.calls_about("equal") == 2
-    await agrees(desk)
+    assert desk.calls_about("just as equal") == 2
+    await desk.agrees()
 
 
 async def test_what_the_model_declines_is_paid_and_not_asked_again(desk: Desk) -> None:
@@ -81,7 +65,7 @@ async def test_what_the_model_declines_is_paid_and_not_asked_again(desk: Desk) -
     found = await desk.ask("declined", chain=BOTH)
     assert (found.status, found.model, found.text) == (CompletionStatus.DECLINED, LARGE, "I will not")
     assert len(found.usage) == 1
-    await agrees(desk)
+    await desk.agrees()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +85,7 @@ async def test_what_is_no_answer_is_paid_and_the_next_model_asked(desk: Desk, tu
     assert (found.status, found.model, output(found)) == (CompletionStatus.ANSWERED, SMALL, ANSWER)
     assert why in found.reason
     assert [usage.model for usage in found.usage] == [LARGE, SMALL]
-    await agrees(desk)
+    await desk.agrees()
 
 
 @pytest.mark.parametrize("status", [500, 529])
@@ -110,7 +94,7 @@ async def test_what_is_not_billed_is_asked_again(desk: Desk, status: int) -> Non
     found = await desk.ask(f"again {status}")
     assert (found.status, len(found.usage)) == (CompletionStatus.ANSWERED, 1)
     assert desk.calls_about(f"again {status}") == 2
-    await agrees(desk)
+    await desk.agrees()
 
 
 async def test_a_server_that_asks_to_wait_is_waited_for(desk: Desk) -> None:
@@ -118,7 +102,7 @@ async def test_a_server_that_asks_to_wait_is_waited_for(desk: Desk) -> None:
     found = await desk.ask("limited")
     assert found.status is CompletionStatus.ANSWERED
     assert found.duration_ms > 800
-    await agrees(desk)
+    await desk.agrees()
 
 
 async def test_a_request_that_is_refused_for_good_names_the_setting(desk: Desk) -> None:
@@ -127,7 +111,7 @@ async def test_a_request_that_is_refused_for_good_names_the_setting(desk: Desk) 
     assert "404" in found.reason
     assert "models.base_url" in found.reason
     assert desk.calls_about("what no conversation") == 1
-    await agrees(desk)
+    await desk.agrees()
 
 
 async def test_a_call_of_unknown_fate_counts_as_the_most_it_can_cost(desk: Desk) -> None:
@@ -136,11 +120,8 @@ async def test_a_call_of_unknown_fate_counts_as_the_most_it_can_cost(desk: Desk)
     found = await desk.ask("lost", chain=BOTH)
     assert (found.status, found.model) == (CompletionStatus.ANSWERED, SMALL)
     assert [(usage.model, usage.certain) for usage in found.usage] == [(LARGE, False), (SMALL, True)]
-    ledger = await desk.ledger()
-    assert ledger.agrees
-    assert ledger.total.cost_micro_usd > desk.invoice()
-    assert ledger.total.uncertain_micro_usd == found.usage[0].cost_micro_usd
-    assert ledger.total.cost_micro_usd - ledger.total.uncertain_micro_usd <= desk.invoice()
+    assert found.usage[0].cost_micro_usd == bound("lost", LARGE)
+    await desk.agrees()
 
 
 async def test_a_model_that_is_too_slow_is_given_up_and_blocks_nobody(desk: Desk) -> None:
@@ -153,15 +134,15 @@ async def test_a_model_that_is_too_slow_is_given_up_and_blocks_nobody(desk: Desk
     for prompt in slow:
         found = await desk.completion(prompt)
         assert found.status is CompletionStatus.UNAVAILABLE
-        assert "answer within 2 s" in found.reason
+        assert re.search(r"answer within [\d.]+ s", found.reason)
         assert all(not usage.certain for usage in found.usage)
 
 
 async def test_a_question_that_comes_too_late_is_not_asked(desk: Desk) -> None:
-    found = await desk.ask("late", answer_by=now() - timedelta(seconds=1))
+    found = await desk.ask("comes after its time", answer_by=now() - timedelta(seconds=1))
     assert (found.status, found.usage) == (CompletionStatus.UNAVAILABLE, ())
     assert "too late" in found.reason
-    assert desk.calls_about("late") == 0
+    assert desk.calls_about("comes after its time") == 0
 
 
 async def test_a_halted_domain_asks_no_model_until_it_is_resumed(desk: Desk) -> None:

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import structlog
@@ -65,7 +66,7 @@ async def stdio(command: Command) -> AsyncIterator[tuple[Reading, Writing, Child
             yield read, write, child
         finally:
             with anyio.CancelScope(shield=True):
-                await _stop(child.process)
+                await _surely(_stop(child.process))
             tasks.cancel_scope.cancel()
 
 
@@ -135,6 +136,20 @@ async def _listen(child: Child) -> None:
     with suppress(OSError):
         while chunk := await child.process.stderr.read(4096):
             child.said.append(chunk.decode("utf-8", "replace")[-500:])
+
+
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, however often this task is cancelled meanwhile: a scope shields from scopes only."""
+    task = asyncio.create_task(work, name="mcp-stop")
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ async def always() -> AsyncIterator[None]:
     yield
 
 
-def _mcp(folder: Path, stack: AsyncExitStack) -> Target:
+def _mcp(folder: Path, request: pytest.FixtureRequest) -> Target:
     server = Hostile(folder)
     server.behave()
 
@@ -62,7 +62,7 @@ def _mcp(folder: Path, stack: AsyncExitStack) -> Target:
     )
 
 
-def _openapi(folder: Path, stack: AsyncExitStack) -> Target:
+def _openapi(folder: Path, request: pytest.FixtureRequest) -> Target:
     billing = Billing()
     path = mount_file(folder, billing, tools=[CREATE])
     return Target(path, "billing.create", {"body": BODY}, lambda: len(billing.invoices), billing.serving)
@@ -76,7 +76,7 @@ _INSERT = {
 }
 
 
-def _sqlite(folder: Path, stack: AsyncExitStack) -> Target:
+def _sqlite(folder: Path, request: pytest.FixtureRequest) -> Target:
     database, hidden = folder / "stock.db", folder / "away.db"
 
     def run(command: str) -> list[Any]:
@@ -95,15 +95,15 @@ def _sqlite(folder: Path, stack: AsyncExitStack) -> Target:
     return Target(write(folder, "stock", content), "stock.add", {"item": "nut"}, effects, up)
 
 
-def _postgres(folder: Path, stack: AsyncExitStack) -> Target:
-    server: PostgresServer = stack.enter_context(postgres_server())
-    server.psql("CREATE TABLE stock (item TEXT)")
-    server.stop()
+def _postgres(folder: Path, request: pytest.FixtureRequest) -> Target:
+    server: PostgresServer = request.getfixturevalue("cluster")
     counted = [0]
 
     @asynccontextmanager
     async def up() -> AsyncIterator[None]:
         await asyncio.to_thread(server.start)
+        server.psql("DROP TABLE IF EXISTS workmesh_effect")
+        server.psql("CREATE TABLE IF NOT EXISTS stock (item TEXT); DELETE FROM stock")
         yield
         counted[0] = int(server.psql("SELECT count(*) FROM stock"))
         await asyncio.to_thread(server.stop)
@@ -113,7 +113,7 @@ def _postgres(folder: Path, stack: AsyncExitStack) -> Target:
     return Target(path, "stock.add", {"item": "nut"}, lambda: counted[0], up)
 
 
-def _smtp(folder: Path, stack: AsyncExitStack) -> Target:
+def _smtp(folder: Path, request: pytest.FixtureRequest) -> Target:
     inbox, port = Inbox(), free_port()
 
     @asynccontextmanager
@@ -128,14 +128,21 @@ def _smtp(folder: Path, stack: AsyncExitStack) -> Target:
     return Target(write(folder, "mail", content), "mail.send", LETTER, lambda: len(inbox.letters), up)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PostgresServer]:
+    """A PostgreSQL that is not running, as a cluster of files."""
+    with postgres_server() as server:
+        server.stop()
+        yield server
+
+
 @pytest.fixture(params=[_mcp, _openapi, _sqlite, _postgres, _smtp], ids=lambda make: make.__name__.strip("_"))
-async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Target]:
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """Each target in turn, not up yet."""
-    async with AsyncExitStack() as stack:
-        made: Target = request.param(tmp_path, stack)
-        if request.param in (_mcp, _openapi):
-            await accept(read_mount(made.path, {}))
-        yield made
+    made: Target = request.param(tmp_path, request)
+    if request.param in (_mcp, _openapi):
+        await accept(read_mount(made.path, {}))
+    return made
 
 
 async def test_a_mount_keeps_what_a_tool_must_keep(target: Target) -> None:

@@ -11,6 +11,7 @@ import httpx2
 import msgspec
 
 from mesh.errors import NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.mounts.folder import Mount, opened, read_mounts, tools_of, values_of
 from mesh.pack import EventType, Pack, Sheet
 from mesh.records import Context, Party, Plan, Step
 from mesh.tools import Recovery, RetryPolicy, Tool, ToolCall, ToolFunction
@@ -22,9 +23,11 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class LedgerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the ledger is, and how long its tools wait."""
+    """Where the ledger is, and how long its tools wait; its books are a file, and how doubts about them are settled."""
 
     url: str = "http://127.0.0.1:9"
+    books: str = "books.db"
+    book_recovery: Literal["idempotent", "verifiable"] = "idempotent"
     timeout_s: float = 2.0
 
 
@@ -33,7 +36,7 @@ class EntryRequested(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     account: str
     amount: int
-    kind: Literal["post", "transfer", "wire", "double"]
+    kind: Literal["post", "transfer", "wire", "double", "book"]
     memo: str = ""
 
 
@@ -161,7 +164,12 @@ def tools(options: LedgerOptions) -> tuple[Tool, ...]:
             timeout_s=options.timeout_s,
             read_only=True,
         ),
+        *tools_of(_mounts(options)),
     )
+
+
+def _mounts(options: LedgerOptions) -> tuple[Mount, ...]:
+    return read_mounts(FOLDER / "mounts", values_of(options))
 
 
 @asynccontextmanager
@@ -169,8 +177,9 @@ async def connect(options: LedgerOptions) -> AsyncIterator[Mapping[str, Any]]:
     """The client; nothing is sent yet."""
     waits = httpx2.Timeout(connect=0.5, pool=0.5, write=0.5, read=0.9 * options.timeout_s)
     limits = httpx2.Limits(keepalive_expiry=3.0)
-    async with httpx2.AsyncClient(base_url=options.url, timeout=waits, limits=limits, trust_env=False) as client:
-        yield {TARGET: LedgerClient(client)}
+    client = httpx2.AsyncClient(base_url=options.url, timeout=waits, limits=limits, trust_env=False)
+    async with client, opened(_mounts(options)) as systems:
+        yield {TARGET: LedgerClient(client), **systems}
 
 
 async def facts(context: Context, plan: Plan, step: Step, systems: Mapping[str, Any]) -> Sheet:

@@ -55,7 +55,7 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("steps", 1, "id"), "one", "two steps are called 'one'"),
     (("steps", 1, "needs"), ["three"], "step two: needs 'three', which is no step before it"),
     (("steps", 0, "needs"), ["two"], "step one: needs 'two', which is no step before it"),
-    (("steps", 0, "tool"), "ledger.burn", "step one: no tool 'ledger.burn'; there are ledger.look"),
+    (("steps", 0, "tool"), "ledger.burn", "step one: no tool 'ledger.burn'; there are ledger.book, ledger.look"),
     (("steps", 0, "tool"), "ledger.look", "step one: ledger.look is for reading only"),
     (("reads", 0, "tool"), "ledger.post", "read account: ledger.post has an effect"),
     (("steps", 0, "args", "colour"), "1", "step one: ledger.post has no argument 'colour'; it has account, amount"),

@@ -248,6 +248,21 @@ async def test_a_server_dies_with_a_process_that_was_killed(tmp_path: Path) -> N
         await gone(pid)
 
 
+async def test_a_server_that_hangs_is_ended_with_its_owner_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+    server = Hostile(tmp_path)
+    server.behave()
+    path = server.file({**PAYING, "timeout_s": 0.5})
+    await accept(read_mount(path, {}))
+    async with mounted(path) as box:
+        await box.call("bank.pay", account="a", cents=5)
+        server.behave("hang")
+        with pytest.raises(UncertainError):
+            await box.call("bank.pay", account="a", cents=6)
+    for pid in server.pids:  # at once, and not some time later
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 async def test_mcp_tools_cannot_claim_to_be_verifiable(tmp_path: Path) -> None:
     server = Hostile(tmp_path)
     server.behave()

@@ -191,7 +191,8 @@ from tests.mesh.mounts.mounting import mounted
 
 async def main():
     async with mounted(Path(sys.argv[1])) as box:
-        await box.call("stock.reserve", sys.argv[2], item="nut", count=1)
+        calls = (box.call("stock.reserve", key, item="nut", count=1) for key in sys.argv[2:])
+        await asyncio.gather(*calls)
         os.kill(os.getpid(), 9)
 
 asyncio.run(main())
@@ -201,13 +202,13 @@ asyncio.run(main())
 async def test_a_process_that_is_killed_between_commit_and_record_has_done_it_once(stock: Stock) -> None:
     path = write(stock.path.parent / "mounts", "stock", {**stock.content, "tools": TOOLS})
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    for n in range(3):
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(path), f"wm-t{n}-r", env=env)
-        assert await process.wait() == -signal.SIGKILL
+    keys = [f"wm-t{n}-r" for n in range(3)]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(path), *keys, env=env)
+    assert await process.wait() == -signal.SIGKILL
     async with stock.mount() as box:  # who comes next has no record of it, and asks or calls again
-        for n in range(3):
-            found = await box.verify("stock.reserve", f"wm-t{n}-r", item="nut", count=1)
-            again = await box.call("stock.reserve", f"wm-t{n}-r", epoch=2, item="nut", count=1)
+        for key in keys:
+            found = await box.verify("stock.reserve", key, item="nut", count=1)
+            again = await box.call("stock.reserve", key, epoch=2, item="nut", count=1)
             assert found == again
     assert stock.run("SELECT free FROM stock WHERE item = 'nut'") == ["2"]
     assert stock.run("SELECT count(*) FROM workmesh_effect") == ["3"]

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install check test demo up bench bench-peers chaos lock clean
+.PHONY: install check test test-live demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
 
@@ -28,6 +28,9 @@ check: install
 
 test: install
 	$(BIN)/python -m pytest -q
+
+test-live: install
+	$(BIN)/python -m pytest -q -m live tests/live
 
 demo: install
 	$(BIN)/workmesh demo retail

@@ -1,6 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what they need, hashes checked.
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -26,8 +27,9 @@ check: install
 	$(BIN)/workmesh policy test retail --require-coverage
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
 
+# A file of tests stays with one worker: its tests may share a site.
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-live: install
 	$(BIN)/python -m pytest -q -m live tests/live

@@ -177,6 +177,9 @@ async def _publish_and_settle(
 async def _settled(plan: DemoPlan, bus: Bus, ledger: Ledger, lines: list[Published]) -> int:
     """How many lines have come to something; with approvals, one that waits has not."""
     try:
+        # Asked first: what perception had acknowledged by then is in the streams that are read next, if it is anywhere.
+        unknown = [line for line in lines if not ledger.settled(line) and line.seq not in ledger.task_of]
+        floor = await _perceived_up_to(bus) if unknown else 0
         await ledger.catch_up()
         waiting = set()
         if plan.approve:
@@ -184,7 +187,6 @@ async def _settled(plan: DemoPlan, bus: Bus, ledger: Ledger, lines: list[Publish
         known = [line for line in lines if ledger.settled(line)]
         count = sum(ledger.task_of.get(line.seq) not in waiting for line in known)
         unknown = [line for line in lines if not ledger.settled(line) and line.seq not in ledger.task_of]
-        floor = await _perceived_up_to(bus) if unknown else 0
         return count + sum(line.seq <= floor for line in unknown)
     except BusUnavailableError:
         return -1

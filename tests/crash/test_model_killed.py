@@ -66,15 +66,18 @@ async def test_what_a_killed_process_may_have_spent_is_in_the_ledger(desk: Desk,
 
 async def test_two_copies_and_kills_leave_one_completion_each_and_a_right_ledger(desk: Desk, tmp_path: Path) -> None:
     before, invoice = await settled(desk), desk.invoice()
-    prompts = [desk.prompt(f"crowd {number:03}") for number in range(40)]
+    modes = (Mode.BATCH, Mode.INTERACTIVE, Mode.INTERACTIVE, Mode.INTERACTIVE)
+    prompts = [desk.prompt(f"crowd {number:03}", mode=modes[number % 4]) for number in range(40)]
     faults = {
         "1": f"model.after_answer=kill#10@{tmp_path / 'a'}",
         "2": f"model.before_ack=kill#10@{tmp_path / 'b'}",
     }
-    async with desk.model("1", fault=faults["1"]), desk.model("2", fault=faults["2"]):
+    quick = {"batch_wait_s": "0.3", "batch_poll_s": "0.2"}
+    async with desk.model("1", fault=faults["1"], **quick), desk.model("2", fault=faults["2"], **quick):
         for start in range(0, len(prompts), 20):
             await desk.put(*prompts[start : start + 20])
         found = [await desk.completion(prompt) for prompt in prompts]
+        await until(lambda: _has_no_claim(desk))
         after = await settled(desk)
     assert {each.status for each in found} == {CompletionStatus.ANSWERED}
     assert any((tmp_path / name).exists() for name in "ab")

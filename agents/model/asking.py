@@ -157,9 +157,8 @@ class Asker:
         metrics.MODEL_SECONDS.labels(model=target.model).observe(time.perf_counter() - started)
         await faultpoints.reach("model.after_answer")
         account.paid(usage_of(reply, call))
-        if target.breaker.wait_s() is not None:
-            await self._pacing.tell(target.model, "")
         target.breaker.succeeded()
+        await self._pacing.tell(target.model, "")
         count(target.model, Mode.INTERACTIVE, reply)
         return reply
 
@@ -196,7 +195,7 @@ class Asker:
         _CALLS.of(target.model, Mode.INTERACTIVE, result).inc()
         log.warning("model_failed", model=target.model, result=result, reason=error.brief)
         if error.limited:
-            await self._pacing.leave_alone(target.model, error.retry_after_s or 1.0, str(error))
+            await self._pacing.leave_alone(target.model, error.retry_after_s or 1.0)
             return
         self._trouble[target.model] = str(error)
         target.breaker.failed()

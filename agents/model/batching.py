@@ -118,7 +118,9 @@ class Batching:
                     break
                 continue
             return None
-        return Ending(CompletionStatus.OVER_BUDGET, reason="; ".join(reasons) or "the chain is empty")
+        if not reasons:
+            return Ending(CompletionStatus.UNAVAILABLE, reason="the chain is empty")
+        return Ending(CompletionStatus.OVER_BUDGET, reason="; ".join(reasons))
 
     async def _join(self, target: Target, prompt: Prompt, item: Item) -> None:
         key = (prompt.header.domain, target.model)

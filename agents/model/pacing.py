@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 
 import structlog
+from msgspec.structs import replace
 
 from agents.model.bucket import Shelf
 from mesh import metrics
@@ -46,21 +47,24 @@ class Pacing:
             if self._blocked_s(model) <= 0:
                 return waited
 
-    async def leave_alone(self, model: str, seconds: float, reason: str) -> None:
+    async def leave_alone(self, model: str, seconds: float) -> None:
         """The server asked all of us to wait."""
         until = unix() + seconds
         async with self._locks[model]:
             for _ in range(_TRIES):
                 seq, pace = await self._current(model)
-                if await self._put(model, seq, Pace.blocked(_told(pace, reason), until)):
+                if await self._put(model, seq, pace.blocked(until)):
                     return
 
     async def tell(self, model: str, reason: str) -> None:
         """Keep for people why a model is not asked; an empty reason when it is again."""
+        known = self._known.get(model)
+        if known is not None and known[1].trouble == reason:
+            return
         async with self._locks[model]:
             seq, pace = await self._current(model)
             if pace.trouble != reason:
-                await self._put(model, seq, _told(pace, reason))
+                await self._put(model, seq, replace(pace, trouble=reason))
 
     async def _take(self, model: str, tokens: int, within_s: float) -> float:
         async with self._locks[model]:
@@ -99,12 +103,3 @@ class Pacing:
     def _blocked_s(self, model: str) -> float:
         known = self._known.get(model)
         return known[1].blocked_until - unix() if known else 0.0
-
-
-def _told(pace: Pace, reason: str) -> Pace:
-    return Pace(
-        requests_until=pace.requests_until,
-        tokens_until=pace.tokens_until,
-        blocked_until=pace.blocked_until,
-        trouble=reason,
-    )

@@ -14,7 +14,7 @@ from mesh.clock import now
 from mesh.inference import Completion, ModelRole, Tier
 from mesh.journal import Message, committing
 from mesh.scripted.conversations import Turn
-from mesh.spending import Window
+from mesh.spending import Window, dollars
 from tests.agents.model.desk import ANSWER, DOMAIN, LARGE, SMALL, Desk, desk_in
 from tests.console.conftest import WORKMESH
 
@@ -91,6 +91,19 @@ async def test_the_list_has_tiers_prices_and_todays_budget(asked: tuple[Desk, li
     (budget,) = view["budgets"]
     assert budget["spent"] == sum(usage.cost_micro_usd for each in found for usage in each.usage)
     assert (budget["domain"], budget["budget"], budget["open"]) == (DOMAIN, 10_000_000, 0)
+
+
+async def test_people_see_dollars(asked: tuple[Desk, list[Completion]]) -> None:
+    desk, found = asked
+    total = sum(usage.cost_micro_usd for each in found for usage in each.usage)
+    env = {**os.environ, **desk.world.env}
+    for args, said in ((("list",), SMALL), (("ledger", "--by", "task", "--check"), dollars(total))):
+        process = await asyncio.create_subprocess_exec(
+            str(WORKMESH), "models", *args, env=env, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert said in out.decode()
 
 
 async def test_the_check_tells_a_window_that_differs_from_its_completions(asked: tuple[Desk, list[Completion]]) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mesh.clock import now
 from mesh.inference import Completion, CompletionStatus, Mode
 from mesh.scripted.conversations import Turn
 from mesh.spending import Claim
-from tests.agents.model.desk import ANSWER, Desk, desk_in
+from tests.agents.model.desk import ANSWER, Desk, bound, desk_in
 from tests.ledger_pack.running import until
 
 pytestmark = [pytest.mark.crash, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
@@ -66,15 +67,18 @@ async def test_what_a_killed_process_may_have_spent_is_in_the_ledger(desk: Desk,
 
 async def test_two_copies_and_kills_leave_one_completion_each_and_a_right_ledger(desk: Desk, tmp_path: Path) -> None:
     before, invoice = await settled(desk), desk.invoice()
-    prompts = [desk.prompt(f"crowd {number:03}") for number in range(40)]
+    modes = (Mode.BATCH, Mode.INTERACTIVE, Mode.INTERACTIVE, Mode.INTERACTIVE)
+    prompts = [desk.prompt(f"crowd {number:03}", mode=modes[number % 4]) for number in range(40)]
     faults = {
         "1": f"model.after_answer=kill#10@{tmp_path / 'a'}",
         "2": f"model.before_ack=kill#10@{tmp_path / 'b'}",
     }
-    async with desk.model("1", fault=faults["1"]), desk.model("2", fault=faults["2"]):
+    quick = {"batch_wait_s": "0.3", "batch_poll_s": "0.2"}
+    async with desk.model("1", fault=faults["1"], **quick), desk.model("2", fault=faults["2"], **quick):
         for start in range(0, len(prompts), 20):
             await desk.put(*prompts[start : start + 20])
         found = [await desk.completion(prompt) for prompt in prompts]
+        await until(lambda: _has_no_claim(desk))
         after = await settled(desk)
     assert {each.status for each in found} == {CompletionStatus.ANSWERED}
     assert any((tmp_path / name).exists() for name in "ab")
@@ -137,6 +141,37 @@ async def test_a_batch_is_paid_once_whenever_who_sends_and_polls_is_killed(desk:
         assert await desk.world.count("completion", prompt.header.task_id) == 1
     assert after.total.cost_micro_usd - before.total.cost_micro_usd == desk.invoice() - invoice
     assert after.total.uncertain_micro_usd == before.total.uncertain_micro_usd
+
+
+async def test_a_batch_that_is_gone_is_sent_again_and_counts_as_paid(desk: Desk) -> None:
+    desk.says(Turn(status=404, times=1), path="/v1/messages/batches/*")
+    before, invoice = await settled(desk), desk.invoice()
+    prompt = desk.prompt("gone", mode=Mode.BATCH)
+    async with desk.model(batch_wait_s="0.2", batch_poll_s="0.2"):
+        await desk.put(prompt)
+        found = await desk.completion(prompt)
+        await until(lambda: _has_no_claim(desk))
+    after = await settled(desk)
+    assert [usage.certain for usage in found.usage] == [False, True]
+    assert found.usage[0].cost_micro_usd == bound("gone", mode=Mode.BATCH)
+    cost = after.total.cost_micro_usd - before.total.cost_micro_usd
+    assert cost - uncertain(found) <= desk.invoice() - invoice <= cost
+
+
+async def test_a_question_that_comes_again_on_the_next_day_settles_both_days(desk: Desk, tmp_path: Path) -> None:
+    day_s, once = 86_400, tmp_path / "once"
+    async with desk.model(fault=f"model.after_claim=kill@{once},clock={day_s}@{once}") as process:
+        found = await desk.ask("over midnight")
+        await process.died()
+        ledger = await settled(desk)
+    first, second = found.usage
+    today = datetime.fromisoformat(first.day)
+    assert (first.certain, second.certain) == (False, True)
+    assert datetime.fromisoformat(second.day) == today + timedelta(days=1)
+    days = {window.day: window for window in ledger.windows}
+    assert days[second.day].spent == second.cost_micro_usd == days[second.day].completions
+    assert days[first.day].agrees
+    assert not any(window.open for window in ledger.windows)
 
 
 async def _has_no_claim(desk: Desk) -> bool:

@@ -99,11 +99,12 @@ class BudgetSettings(_Section, frozen=True):
     """What a domain may spend on models in a day (UTC), and what is done when a call would go beyond it.
 
     ``small`` asks a cheaper model as far as that fits, and then a person, as ``person`` does at once; ``refuse`` ends
-    the task.
+    the task. Where ``slo`` is ``batch`` nobody waits for answers: questions go in batches, at half the price.
     """
 
     usd_per_day: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 10.0
     at_limit: Literal["small", "person", "refuse"] = "small"
+    slo: Literal["interactive", "batch"] = "interactive"
 
 
 class ModelSettings(_Section, frozen=True):

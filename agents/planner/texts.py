@@ -162,7 +162,8 @@ class Texts:
 
     async def _need(self, task: Task, **known: Any) -> Need:
         left = await self._budget_left(task.header.domain)
-        return Need(can_wait=task.context.urgency == CAN_WAIT, budget_left=left, **known)
+        in_batches = self._settings.budget_of(task.header.domain).slo == "batch"
+        return Need(can_wait=in_batches or task.context.urgency == CAN_WAIT, budget_left=left, **known)
 
     async def _understood(self, task: Task, understood: Understood) -> tuple[Prompt | Plan, ...]:
         """The plan of a playbook for what was understood, if a judge has nothing against it."""

@@ -20,12 +20,14 @@ from mesh.bus import Bus
 from mesh.demo import Systems, load_demo
 from mesh.facts import Claim, Scope, Source
 from mesh.identity import Identity
+from mesh.inference import Mode
 from mesh.journal import Journal, committing
 from mesh.memory import ChangeAnswer, RememberAnswer, RememberRequest, RetractRequest
 from mesh.operator import operating
-from mesh.records import Change, Outcome, OutcomeStatus, Prompt, Word
+from mesh.prices import load_prices
+from mesh.records import Change, Completion, Outcome, OutcomeStatus, Prompt, Word
 from mesh.scripted.conversations import Conversation, Turn, When
-from mesh.scripted.server import scripted_model
+from mesh.scripted.server import ScriptedModel, scripted_model
 from mesh.settings import load
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Site:
     journal: Journal
     agent: Identity
     options: Mapping[str, Any]
+    model: ScriptedModel
 
     async def write(self, name: str, message: str) -> str:
         """Publish a message; its task."""
@@ -107,7 +110,8 @@ async def _until(look: Callable[[], Awaitable[T | None]]) -> T:
 
 
 @asynccontextmanager
-async def site_with(folder: Path, *said: Conversation) -> AsyncIterator[Site]:
+async def site_with(folder: Path, *said: Conversation, config: str = "") -> AsyncIterator[Site]:
+    (folder / "workmesh.toml").write_text(config, encoding="utf-8")
     demo = load_demo("retail")
     systems: Systems = demo.systems(demo.sample, folder / "systems", {})
     agent = Identity.create(folder / "sam.nk", "sam")
@@ -122,6 +126,7 @@ async def site_with(folder: Path, *said: Conversation) -> AsyncIterator[Site]:
         async with (
             running(
                 settings,
+                config=folder / "workmesh.toml",
                 env=systems_env("retail", systems.options) | env,
                 extra=systems.children,
                 people={agent: ("service_agent",)},
@@ -129,7 +134,7 @@ async def site_with(folder: Path, *said: Conversation) -> AsyncIterator[Site]:
             operating(settings) as bus,
             committing(bus) as committer,
         ):
-            yield Site(bus, Journal(bus, committer), agent, systems.options)
+            yield Site(bus, Journal(bus, committer), agent, systems.options, model)
 
 
 def _said(title: str, when: When, *answers: Any) -> Conversation:
@@ -260,3 +265,36 @@ async def test_what_a_model_was_shown_of_memory_is_cited_and_asked_for_anew_when
         assert (await site.say(second, Word.APPROVE)).verdict == "allow"
         assert (await site.outcome(task)).status is OutcomeStatus.COMPLETED
         assert len(site.letters()) == 1
+
+
+IN_BATCHES = """
+[models]
+batch_wait_s = 0.2
+batch_poll_s = 0.2
+[models.domains.retail]
+slo = "batch"
+"""
+
+
+@pytest.mark.timeout(60)
+async def test_where_nobody_waits_questions_go_in_batches_and_cost_half(tmp_path: Path) -> None:
+    said = (
+        _said("which", When(asks="intent"), {"intent": "retail.return.requested", "order_id": ORDER, "note": ""}),
+        _said("the lamp", When(asks="item_ids"), _read(LAMP)),
+    )
+    async with site_with(tmp_path, *said, config=IN_BATCHES) as site:
+        task = await site.write("back", BACK)
+        ended = await site.outcome(task)
+        assert (ended.status, ended.amount) == (OutcomeStatus.COMPLETED, 6255)
+        assert {prompt.mode for prompt in (await site.prompts(task)).values()} == {Mode.BATCH}
+        billed = site.model.billed
+        assert {call.service for call in billed} == {"batch"}
+        items = await site.journal.task(task)
+        usage = [use for item in items if isinstance(item.record, Completion) for use in item.record.usage]
+        assert [use.mode for use in usage] == [Mode.BATCH] * len(billed)
+        prices = load_prices()
+        whole = sum(
+            prices.of(use.model).cost(Mode.INTERACTIVE, tokens_in=use.tokens_in, tokens_out=use.tokens_out)
+            for use in usage
+        )
+        assert abs(2 * sum(use.cost_micro_usd for use in usage) - whole) <= 2 * len(usage)  # each is rounded up

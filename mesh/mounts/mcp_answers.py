@@ -4,6 +4,7 @@ The rule: "not sent" and "refused" only where that is certain, or the server's o
 """
 
 import secrets as random
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
@@ -23,7 +24,7 @@ from mcp_types import (
 
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from mesh.mounts.http import NOTHING_SENT, said
-from mesh.mounts.secret import Auth
+from mesh.mounts.secret import Auth, hidden
 from mesh.records import NULL, Json
 
 _NOT_TAKEN = frozenset({401, 403, 404, 405, 413, 429})  # said before a request is looked at
@@ -46,8 +47,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
 
 
-def output_of(result: CallToolResult, max_bytes: int) -> Output:
-    """What is taken of an answer: at most so many bytes of text, and of JSON."""
+def output_of(result: CallToolResult, max_bytes: int, secrets: Iterable[str] = ()) -> Output:
+    """What is taken of an answer: at most so many bytes of text, and of JSON; without these secrets."""
     texts: list[str] = []
     left_out: list[str] = []
     for part in result.content:
@@ -60,12 +61,12 @@ def output_of(result: CallToolResult, max_bytes: int) -> Output:
                 left_out.append(said(f"link {part.uri}"))
             case _:
                 left_out.append(part.type)
-    whole = "\n".join(texts).encode("utf-8", "replace")
+    whole = hidden("\n".join(texts), *secrets).encode("utf-8", "replace")
     text = whole[:max_bytes].decode("utf-8", "ignore")
     structured = NULL
     large = len(whole) > max_bytes
     if result.structured_content is not None:
-        raw = msgspec.json.encode(result.structured_content)
+        raw = hidden(msgspec.json.encode(result.structured_content).decode(), *secrets).encode()
         large = large or len(raw) > max_bytes
         structured = Json(raw) if len(raw) <= max_bytes else NULL
     return Output(text=text, structured=structured, left_out=tuple(left_out[:100]), truncated=large)
@@ -99,9 +100,8 @@ class Answering(httpx2.AsyncBaseTransport):
         identity = _identity(request)
         try:
             if self._auth is not None:
-                secret = self._auth.put(request)
-                if secret not in self._secrets:
-                    self._secrets.append(secret)
+                forms = self._auth.put(request)
+                self._secrets.extend(form for form in forms if form not in self._secrets)
             response = await self._inner.handle_async_request(request)
         except NotSentError as error:
             return _instead(request, identity, str(error), not_sent=True)

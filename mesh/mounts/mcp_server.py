@@ -7,7 +7,7 @@ to be unknown.
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
@@ -107,7 +107,7 @@ class Live:
 
     session: ClientSession
     ended: asyncio.Event
-    secrets: tuple[str, ...]
+    secrets: Sequence[str]
     definitions: dict[str, Definition] = field(default_factory=dict)
     listed_at: float = float("-inf")
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -144,9 +144,9 @@ class McpServer:
         if not wanted.read_only and unix() >= call.call_by:
             raise NotSentError(f"the time to call {wanted.tool} for {call.key} is over")
         result = await self._send(live, wanted, CallToolRequest(params=params))
-        output = output_of(result, self._as.max_bytes)
+        output = output_of(result, self._as.max_bytes, live.secrets)
         if result.is_error:
-            raise self._reported(wanted, hidden(output.text, *live.secrets))
+            raise self._reported(wanted, output.text)
         return output
 
     async def definitions(self) -> dict[str, Definition]:
@@ -267,7 +267,7 @@ class McpServer:
 
                 client = Client(streams, message_handler=heard, cache=None)
                 await stack.enter_async_context(client)
-                live = Live(client.session, ended, tuple(secrets), await _definitions(client.session), time.monotonic())
+                live = Live(client.session, ended, secrets, await _definitions(client.session), time.monotonic())
             yield live
 
     async def _start(self, stack: AsyncExitStack, secrets: list[str]) -> tuple[Any, Child]:
@@ -310,7 +310,7 @@ async def _definitions(session: ClientSession) -> dict[str, Definition]:
     return found
 
 
-def _shown(error: ToolError, secrets: tuple[str, ...]) -> ToolError:
+def _shown(error: ToolError, secrets: Sequence[str]) -> ToolError:
     text = hidden(str(error), *secrets)
     return ToolRefusedError(error.code, text) if isinstance(error, ToolRefusedError) else type(error)(text)
 

@@ -81,30 +81,32 @@ class Service:
 
     async def call(self, operation: Operation, args: Mapping[str, Any], settling: Settling, call: ToolCall) -> Answer:
         """Call an operation once; raises a ``ToolError`` that says how far it got."""
-        request, secret = self._request(operation, args, call)
+        request, secrets = self._request(operation, args, call)
         if settling.key_header:
             request.headers[settling.key_header] = call.key
         if settling.call_by_header:
             request.headers[settling.call_by_header] = formatdate(call.call_by, usegmt=True)
         if not settling.read_only and unix() >= call.call_by:
             raise NotSentError(f"the time to call {settling.tool} for {call.key} is over")
-        response = await self._send(request, secret)
+        response = await self._send(request, secrets)
         if response.is_success:
-            return _answer(response)
-        raise self._failure(response, settling, secret)
+            return _answer(response, secrets)
+        raise self._failure(response, settling, secrets)
 
     async def find(self, question: Question, call: ToolCall) -> Answer | None:
         """What came of the call's key: an answer, or ``None``. Raises a ``ToolError`` when the service does not say."""
-        request, secret = self._request(question.operation, {question.key: call.key}, call)
-        response = await self._send(request, secret)
+        request, secrets = self._request(question.operation, {question.key: call.key}, call)
+        response = await self._send(request, secrets)
         if response.status_code == httpx2.codes.NOT_FOUND:
             return None
         if not response.is_success:
-            raise self._failure(response, Settling(question.operation.id, True), secret)
-        answer = _answer(response)
+            raise self._failure(response, Settling(question.operation.id, True), secrets)
+        answer = _answer(response, secrets)
         return answer if _has(answer.data, question.found) else None
 
-    def _request(self, operation: Operation, args: Mapping[str, Any], call: ToolCall) -> tuple[httpx2.Request, str]:
+    def _request(
+        self, operation: Operation, args: Mapping[str, Any], call: ToolCall
+    ) -> tuple[httpx2.Request, tuple[str, ...]]:
         path, query, headers = operation.target(args)
         if any(part in (".", "..") for part in path.split("/")):
             raise ToolRefusedError("invalid_arguments", f"{operation.id}: a part of its path is {path!r}")
@@ -125,21 +127,21 @@ class Service:
             )
         except (httpx2.InvalidURL, ValueError) as error:
             raise ToolRefusedError("invalid_arguments", f"{operation.id}: no request can be made: {error}") from error
-        return request, self._at.auth.put(request) if self._at.auth else ""
+        return request, self._at.auth.put(request) if self._at.auth else ()
 
-    async def _send(self, request: httpx2.Request, secret: str) -> httpx2.Response:
+    async def _send(self, request: httpx2.Request, secrets: tuple[str, ...]) -> httpx2.Response:
         what = f"{request.method} {request.url.path} of {self._at.target}"
         try:
             return await self._client.send(request, follow_redirects=False)
         except NOTHING_SENT as error:
-            raise NotSentError(hidden(f"{self._at.target} cannot be reached: {error!r}", secret)) from None
+            raise NotSentError(hidden(f"{self._at.target} cannot be reached: {error!r}", *secrets)) from None
         except httpx2.RequestError as error:
-            raise UncertainError(hidden(f"{what} got no answer: {error!r}", secret)) from None
+            raise UncertainError(hidden(f"{what} got no answer: {error!r}", *secrets)) from None
 
-    def _failure(self, response: httpx2.Response, settling: Settling, secret: str) -> ToolError:
+    def _failure(self, response: httpx2.Response, settling: Settling, secrets: tuple[str, ...]) -> ToolError:
         """What an answer that is no success says of a call."""
         status = response.status_code
-        message = hidden(f"{settling.tool}: {self._at.target} answered {status}: {said(response.text)}", secret)
+        message = hidden(f"{settling.tool}: {self._at.target} answered {status}: {said(response.text)}", *secrets)
         if status in _KEPT_LONG or (status == httpx2.codes.SERVICE_UNAVAILABLE and "retry-after" in response.headers):
             return NotSentError(message)  # the service says that it has not begun
         if status == httpx2.codes.CONFLICT and settling.key_header:
@@ -151,15 +153,16 @@ class Service:
         return ToolRefusedError(f"http_{status}", message)
 
 
-def _answer(response: httpx2.Response) -> Answer:
+def _answer(response: httpx2.Response, secrets: tuple[str, ...]) -> Answer:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
+        text = hidden(response.text, *secrets)
         try:
-            msgspec.json.decode(response.content)
+            msgspec.json.decode(text)
         except msgspec.DecodeError as error:
             raise UncertainError(f"{response.request.url.path} answered what is no JSON: {error}") from error
-        return Answer(status=response.status_code, data=Json(response.content))
-    return Answer(status=response.status_code, text=response.text)
+        return Answer(status=response.status_code, data=Json(text.encode()))
+    return Answer(status=response.status_code, text=hidden(response.text, *secrets))
 
 
 def _has(data: Json, pointer: str) -> bool:

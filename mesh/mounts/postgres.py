@@ -22,7 +22,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS workmesh_effect (
 _CLAIM = "INSERT INTO workmesh_effect (key, digest, answer) VALUES ($1, $2, '') ON CONFLICT DO NOTHING"
 _KEPT = "SELECT digest, answer FROM workmesh_effect WHERE key = $1"
 _CONNECT_S = 3
-_READ_S = 30.0
 # Classes of SQLSTATE (PostgreSQL, appendix A) that are the statement's own fault; all others may pass.
 _REFUSED = ("22", "23", "25006", "26", "2B", "42", "44", "0A", "P0")
 
@@ -58,7 +57,7 @@ class Postgres:
 
     async def read(self, work: Work) -> Rows:
         """Run a statement in a transaction that cannot write."""
-        async with self._transaction(work, unix() + _READ_S, read_only=True) as connection:
+        async with self._transaction(work, until(unix() + work.timeout_s), read_only=True) as connection:
             async with AsyncRawServerCursor(
                 connection, "workmesh"
             ) as cursor:  # so that no more rows come than are taken
@@ -89,7 +88,7 @@ class Postgres:
     async def find(self, work: Work, key: str) -> Rows | None:
         """The answer under a key, or ``None`` when it was never committed."""
         await self._make_table(work)
-        async with self._transaction(work, unix() + _READ_S, read_only=True) as connection:
+        async with self._transaction(work, until(unix() + work.timeout_s), read_only=True) as connection:
             async with AsyncRawCursor(connection) as cursor:
                 await cursor.execute(_KEPT, (key,))
                 kept = await cursor.fetchone()
@@ -98,7 +97,7 @@ class Postgres:
     async def _make_table(self, work: Work) -> None:
         if self._has_table:
             return
-        async with self._transaction(work, unix() + _READ_S) as connection:
+        async with self._transaction(work, until(unix() + work.timeout_s)) as connection:
             async with AsyncRawCursor(connection) as cursor:
                 await cursor.execute("SELECT to_regclass('workmesh_effect') IS NOT NULL")
                 if await cursor.fetchone() == (False,):

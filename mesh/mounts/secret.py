@@ -6,8 +6,10 @@ The rule: a secret stands in a file that nobody else can read, never in settings
 import base64
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, quote_plus
 
 import httpx2
+import msgspec
 
 from mesh.errors import NotSentError
 from mesh.mounts.declaration import Part
@@ -30,8 +32,8 @@ class Auth(Part, frozen=True, kw_only=True):
         if self.kind == "basic" and not self.user:
             raise ValueError("auth by basic needs a user")
 
-    def put(self, request: httpx2.Request) -> str:
-        """Put the secret into a request; the secret, to be kept out of what is said. Raises ``NotSentError``."""
+    def put(self, request: httpx2.Request) -> tuple[str, ...]:
+        """Put the secret into a request; its forms, to be kept out of what is said. Raises ``NotSentError``."""
         secret = read_secret(self.file)
         match self.kind:
             case "bearer":
@@ -39,11 +41,13 @@ class Auth(Part, frozen=True, kw_only=True):
             case "basic":
                 pair = base64.b64encode(f"{self.user}:{secret}".encode()).decode()
                 request.headers["authorization"] = f"Basic {pair}"
+                return secret, pair
             case "header":
                 request.headers[self.name] = secret
             case "query":
                 request.url = request.url.copy_merge_params({self.name: secret})
-        return secret
+                return secret, quote(secret), quote_plus(secret)
+        return (secret,)
 
 
 def read_secret(file: str) -> str:
@@ -63,8 +67,8 @@ def read_secret(file: str) -> str:
 
 
 def hidden(text: str, *secrets: str) -> str:
-    """The text without these secrets: a target may repeat what it was sent."""
+    """The text, which may be JSON, without these secrets: a target may repeat what it was sent."""
     for secret in secrets:
         if secret:
-            text = text.replace(secret, HIDDEN)
+            text = text.replace(secret, HIDDEN).replace(msgspec.json.encode(secret)[1:-1].decode(), HIDDEN)
     return text

@@ -139,4 +139,13 @@ class _Prepared:
                 raise ToolRefusedError("invalid_arguments", f"{self.declared.tool}: {name} is no plain value")
         declared = self.declared
         same = digest({"tool": declared.tool, "statement": self.statement.text, "values": values})
-        return Work(declared.tool, self.statement, values, same, declared.changes, declared.rows_max, self.max_bytes)
+        return Work(
+            declared.tool,
+            self.statement,
+            values,
+            same,
+            declared.changes,
+            declared.rows_max,
+            self.max_bytes,
+            declared.timeout_s,
+        )

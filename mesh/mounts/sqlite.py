@@ -16,7 +16,6 @@ from mesh.mounts.work import Rows, Work, rows_of, until
 _TABLE = """CREATE TABLE IF NOT EXISTS workmesh_effect (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, at REAL NOT NULL)"""
 _STEPS = 2000  # virtual machine instructions between looks at the clock
-_READ_S = 30.0
 _DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA, sqlite3.SQLITE_TRANSACTION}
 
 
@@ -39,7 +38,7 @@ class Sqlite:
         return await asyncio.to_thread(self._find, work, key)
 
     def _read(self, work: Work) -> Rows:
-        with self._open("ro", unix() + _READ_S) as database, _refusing(work):
+        with self._open("ro", until(unix() + work.timeout_s)) as database, _refusing(work):
             database.execute("PRAGMA query_only = ON")
             with _guarded(database):
                 cursor = database.execute(work.statement.text, work.values)
@@ -77,7 +76,7 @@ class Sqlite:
             return rows_of(answer)
 
     def _find(self, work: Work, key: str) -> Rows | None:
-        with self._open("ro", unix() + _READ_S) as database, _refusing(work):
+        with self._open("ro", until(unix() + work.timeout_s)) as database, _refusing(work):
             known = database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'workmesh_effect'").fetchone()
             kept = _kept(database, key) if known else None
             return None if kept is None else work.again(*kept)

@@ -32,6 +32,7 @@ class Work:
     changes: int | None
     rows_max: int
     max_bytes: int
+    timeout_s: float
 
     def answer(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], changed: int, *, effect: bool) -> str:
         """The answer as JSON; raises ``ToolRefusedError`` for one that is not what was declared, or too large.

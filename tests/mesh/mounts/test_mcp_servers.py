@@ -101,7 +101,7 @@ class Bank:
         self.secret.chmod(0o600)
         self.mcp = MCPServer("bank")
         self.mcp.add_tool(self.pay)
-        self.mcp.add_tool(self.fail)
+        self.mcp.add_tool(self.tell)
         self.mcp.add_tool(self.fill)
 
     async def pay(self, account: str, cents: int, context: Context[Any, Any]) -> str:
@@ -112,9 +112,9 @@ class Bank:
             await asyncio.sleep(3600)
         return f"paid {cents}"
 
-    async def fail(self) -> str:
-        """Fail, and repeat what must not be told."""
-        raise ValueError(f"wrong token {self.token}")
+    async def tell(self) -> str:
+        """Repeat what must not be told."""
+        return f"you are {self.token}"
 
     async def fill(self) -> str:
         """Answer more than anybody wants."""
@@ -157,7 +157,7 @@ async def bank(folder: Path) -> AsyncIterator[tuple[Bank, Mounted]]:
     found = Bank(folder)
     tools = [
         {"name": "pay", "tool": "bank.pay", "timeout_s": 2, "attempts": 1},
-        {"name": "fail", "tool": "bank.fail", "attempts": 1},
+        {"name": "tell", "tool": "bank.tell", "attempts": 1},
         {"name": "fill", "tool": "bank.fill", "attempts": 1, "timeout_s": 10},
     ]
     auth = {"kind": "bearer", "file": str(found.secret)}
@@ -197,9 +197,8 @@ async def test_a_wrong_token_was_sent_nothing_and_stands_in_no_error(tmp_path: P
             await box.call("bank.pay", account="a", cents=5)
         assert "stolen-token" not in str(caught.value) and found.paid == []
         found.secret.write_text(found.token)
-        with pytest.raises(UncertainError, match="reports an error") as said:
-            await box.call("bank.fail")
-    assert found.token not in str(said.value)
+        told = await box.call("bank.tell")
+    assert told["text"] == "you are [redacted]" and found.token not in str(told)
 
 
 async def test_a_call_over_http_without_an_answer_is_uncertain_and_the_next_one_works(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mesh.errors import NotSentError, SettingsError, ToolError, ToolRefusedError, UncertainError
 from mesh.mounts.folder import read_mount
@@ -139,6 +139,9 @@ async def test_a_secret_comes_from_its_file_and_stands_in_no_error(tmp_path: Pat
             assert request.headers["authorization"] == expected[kind]
         else:
             assert (request.headers if kind == "header" else request.query_params)["X-Api-Key"] == "s3cr3t"
+        billing.answer = JSONResponse({"you sent": [*dict(request.headers).values(), str(request.url)]})
+        said = str(await box.call("billing.get", id="a"))
+        assert "s3cr3t" not in said and base64.b64encode(b"ann:s3cr3t").decode() not in said and "[redacted]" in said
         billing.answer = PlainTextResponse("wrong key s3cr3t", status_code=403)
         with pytest.raises(ToolRefusedError, match=r"wrong key \[redacted\]"):
             await box.call("billing.get", id="a")

@@ -5,7 +5,6 @@ what is asked is read from the bucket.
 """
 
 import asyncio
-import json
 import random
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -21,15 +20,13 @@ from memory_service.rules import Held, Mark, once, standing
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
 from mesh.clock import now
-from mesh.errors import BusUnavailableError, RetryableError, TerminalError
+from mesh.errors import ConflictError, RetryableError, TerminalError
 from mesh.facts import Fact, Judged, Scope, Slot, subject_token
 from mesh.memory import Question
 from mesh.permissions import kv_stream
 
 STREAM = kv_stream(subjects.SESSION_BUCKET)
 _PREFIX = f"$KV.{subjects.SESSION_BUCKET}"
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = 10071
 _ATTEMPTS = 32
 _BACKOFF_S = 0.002
 _CANDIDATES = 400
@@ -103,17 +100,15 @@ class Sessions:
         for message in found:
             # A purge marker rolls up all that the key held (NATS ADR-8).
             headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
-            answer = json.loads((await self._bus.request(message.subject, b"", headers)).data)
-            if "error" in answer:
-                raise BusUnavailableError(f"{message.subject} was not purged: {answer['error'].get('description')}")
+            await self._bus.store(message.subject, b"", headers=headers)
         return len(found)
 
     async def _put(self, slot: Slot, kept: Kept, seq: int) -> bool:
-        answer = json.loads((await self._bus.request(_key(slot), _encode(kept), {_EXPECTED: str(seq)})).data)
-        error = answer.get("error")
-        if error and error.get("err_code") != _WRONG_SEQUENCE:
-            raise BusUnavailableError(f"the bus did not store {_key(slot)}: {error.get('description')}")
-        return error is None
+        try:
+            await self._bus.store(_key(slot), _encode(kept), seq)
+        except ConflictError:
+            return False
+        return True
 
     async def _states(self, scope: Scope, subject: str) -> list[SlotState]:
         found = []

@@ -5,7 +5,6 @@ journal first (``control.bundle.<domain>``), then into the bucket, each only ove
 """
 
 import asyncio
-import json
 from datetime import datetime
 from typing import TypeVar
 
@@ -24,8 +23,6 @@ SIGNER_ROLE = "policy_admin"
 _STREAM = f"KV_{subjects.POLICY_BUCKET}"
 # How long a change of bundle can stay unseen in a process.
 REREAD_S = 1.0
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = 10071
 
 log = structlog.get_logger(__name__)
 
@@ -164,13 +161,11 @@ def _read_standing(message: StoredMessage | None) -> Standing | None:
 
 async def _put(bus: Bus, subject: str, data: bytes, expected: int | None = None) -> int:
     """Store one message; its sequence. ``expected`` is the sequence that the subject must stand at."""
-    headers = None if expected is None else {_EXPECTED: str(expected)}
-    answer = json.loads((await bus.request(subject, data, headers)).data)
-    if "error" not in answer:
-        return int(answer["seq"])
-    if answer["error"].get("err_code") == _WRONG_SEQUENCE:
-        raise ConflictError(subject, "somebody else changed it meanwhile: look again (`workmesh policy list`)")
-    raise TerminalError(f"{subject} was not stored: {answer['error'].get('description', answer['error'])}")
+    try:
+        return await bus.store(subject, data, expected)
+    except ConflictError as error:
+        changed = "somebody else changed it meanwhile: look again (`workmesh policy list`)"
+        raise ConflictError(subject, changed) from error
 
 
 class Activations:

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from mesh import metrics
-from mesh.errors import BusUnavailableError, ForwardedError, TerminalError, TooManyResultsError
+from mesh.errors import BusUnavailableError, ConflictError, ForwardedError, TerminalError, TooManyResultsError
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +32,11 @@ _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _BLANK = " \t\n\r\x0b\x0c"
 _NO_RESPONDERS = "503"
+_WRONG_SEQUENCE = 10071
 # The server says in these headers where a message it hands out stands. One that was stored with them is its answer to
 # a read, sent to a subject that the reader may not write: the server holds no reply subject against the permissions.
 SUBJECT_HEADER = "Nats-Subject"
+EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _FORWARDED = "Nats-Subject-Before"
 # A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
 _PING_S, _PINGS = 1, 3
@@ -138,6 +140,25 @@ class Bus:
         answer = await self.request(f"$JS.API.{name}", json.dumps(payload).encode() if payload else b"")
         decoded: dict[str, Any] = json.loads(answer.data)
         return decoded
+
+    async def store(
+        self, subject: str, data: bytes, expected: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Store one message; its sequence. ``expected`` is the sequence that the subject must stand at; 0 is nothing.
+
+        Raises ``ConflictError`` when something else stands there, and ``BusUnavailableError``, as ``request`` does, or
+        when the bus refuses it.
+        """
+        given = {**(headers or {}), **({} if expected is None else {EXPECTED_HEADER: str(expected)})}
+        told = json.loads((await self.request(subject, data, given)).data)
+        error = told.get("error")
+        if error is None:
+            return int(told["seq"])
+        if error.get("err_code") == _WRONG_SEQUENCE:
+            raise ConflictError(subject, "another copy has put something there since it was read")
+        raise BusUnavailableError(
+            f"the bus did not store {subject}: {error.get('description')} ({error.get('err_code')})"
+        )
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """The last message of one subject, or ``None``."""

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from mesh import metrics, records, subjects
-from mesh.bus import Bus, StoredMessage
+from mesh.bus import EXPECTED_HEADER, Bus, StoredMessage
 from mesh.errors import BusUnavailableError, ConflictError, StorageFullError, TerminalError
 from mesh.gather import Gatherer
 from mesh.lifetime import background
@@ -37,7 +37,6 @@ _IN_DEMAND = 4  # groups in one flush: more are sure to come
 _LINGER_MAX_S = 0.04
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
-_HEADER_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +360,7 @@ def _conflict(message: Message, stands: StoredMessage | None) -> ConflictError |
 
 
 def _headers(message: Message) -> dict[str, str]:
-    expectation = {} if message.expected is None else {_HEADER_EXPECTED: str(message.expected)}
+    expectation = {} if message.expected is None else {EXPECTED_HEADER: str(message.expected)}
     return {**message.headers, **expectation}
 
 

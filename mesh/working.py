@@ -21,8 +21,6 @@ T = TypeVar("T")
 MAX_BYTES: Final = 64 * 1024  # of one task: more than that is kept by reference
 _TASKS_MAX = 1024  # contexts remembered in the process; a context that is not is read again
 _STREAM = kv_stream(subjects.WORKING_BUCKET)
-_CONFLICT = 10071
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _CLEARED = {"KV-Operation": "DEL"}
 
 _Parts = dict[str, msgspec.Raw]
@@ -116,17 +114,10 @@ class WorkingMemory:
         """Store it in the place of what was read. A publish whose answer was lost is found there, and is ours."""
         subject = self._subject(task)
         try:
-            answer = await self._bus.request(subject, data, {**headers, _EXPECTED: str(expected)})
-        except BusUnavailableError:
+            return await self._bus.store(subject, data, expected, headers)
+        except (BusUnavailableError, ConflictError):
             self.forget(task)  # it may stand there, or not: what stands is read again
             raise
-        told = msgspec.json.decode(answer.data, type=_PubAck)
-        if told.error is None:
-            return told.seq
-        self.forget(task)
-        if told.error.err_code == _CONFLICT:
-            raise ConflictError(subject, "another copy has put something into the working context since it was read")
-        raise BusUnavailableError(f"the bus did not store {subject}: {told.error.description} ({told.error.err_code})")
 
     def _remember(self, task: str, held: _Held) -> _Held:
         self._held[task] = held
@@ -143,13 +134,3 @@ class WorkingMemory:
 
     def _subject(self, task: str) -> str:
         return f"$KV.{subjects.WORKING_BUCKET}.{self._role}.{task}"
-
-
-class _Error(msgspec.Struct, frozen=True):
-    err_code: int = 0
-    description: str = ""
-
-
-class _PubAck(msgspec.Struct, frozen=True):
-    seq: int = 0
-    error: _Error | None = None

@@ -33,6 +33,7 @@ from agents.planner.reading import (
 )
 from agents.planner.routing import Need, judged
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
+from mesh.canonical import canonical_json
 from mesh.errors import TerminalError
 from mesh.grounding import Sources
 from mesh.inference import ModelRole, Prompt
@@ -224,7 +225,10 @@ class Texts:
         )
         if not (why := judged(need)):
             return (plan,)
+        steps = [{"tool": step.call.tool, "args": msgspec.json.decode(step.call.args)} for step in plan.steps]
         match answer_of(task.exchange, _JUDGE, _verdict):
+            case (bool(), _) if not _was_shown(task.exchange[_JUDGE].prompt, steps):
+                return (await self._hand_over(task, HandOver("the plan changed while it was judged"), plan),)
             case (bool() as agrees, str() as says):
                 return (await self._after_judgement(task, plan, judge, agrees=agrees, says=says),)
             case Failed(reason, over_budget):
@@ -232,7 +236,6 @@ class Texts:
             case Await():
                 return ()
             case (token, mistake):
-                steps = [{"tool": step.call.tool, "args": msgspec.json.decode(step.call.args)} for step in plan.steps]
                 more = {"steps": steps, "because": why}
                 ask = Ask(ModelRole.JUDGE, str(token), mistake=str(mistake))
                 prompt = question(task, ask, judge.file, judge.schema, need, Known(plan.readings), more)
@@ -262,6 +265,11 @@ def _verdict(output: Json, _: Sources) -> tuple[Any, str]:
     if not isinstance(agrees, bool) or not isinstance(why, str):
         return None, "agrees must be true or false, and why a string"
     return (agrees, why[:300]), ""
+
+
+def _was_shown(prompt: Prompt, steps: Sequence[Any]) -> bool:
+    """Whether the judge saw these very steps."""
+    return bool(canonical_json(msgspec.json.decode(prompt.user)["steps"]) == canonical_json(steps))
 
 
 def _risk(task: Task, understood: Understood | None) -> Any:

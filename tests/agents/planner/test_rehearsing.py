@@ -8,6 +8,8 @@ import pytest
 
 from agents.planner.apart import texts_apart
 from agents.planner.cases import Case, fault_of, load_cases
+from agents.planner.place import FIRST
+from agents.planner.reading import Asked
 from agents.planner.rehearsing import Rehearsed, rehearse
 from agents.planner.replay import replay
 from agents.planner.replay_by_model import answered
@@ -107,3 +109,23 @@ def test_another_model_is_asked_what_models_were_asked_and_the_plans_are_compare
     field, unknown = by("claude-opus-5-5")
     assert field == "understood"
     assert "not on record" in unknown
+
+
+async def test_a_judgement_counts_for_the_very_steps_that_the_judge_was_shown() -> None:
+    case = next(case for case in CASES if case.case == "A kayak that is no longer needed")
+    done = await rehearsed(case)
+    assert done.plan.notes[-1].startswith("retail.judge agrees")
+    asked = done.exchange["judge"]
+    shown = msgspec.json.decode(asked.prompt.user)
+    shown["steps"][0]["args"]["expect_amount"] += 1
+    other = msgspec.structs.replace(asked.prompt, user=msgspec.json.encode(shown).decode())
+    exchange = {**done.exchange, "judge": Asked(other, asked.completion)}
+
+    def on_record(tool: str, _: Json) -> Json | None:
+        return msgspec.Raw(msgspec.json.encode(case.reads[tool])) if tool in case.reads else None
+
+    context = context_of(case)
+    [plan] = await texts_apart(pack, on_record).next(context, context.header, FIRST, exchange)
+    assert isinstance(plan, Plan)
+    assert plan.rationale == "the plan changed while it was judged"
+    assert plan.candidates[0].steps == done.plan.steps

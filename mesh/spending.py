@@ -10,7 +10,6 @@ from mesh.errors import WorkmeshError
 from mesh.inference import Mode, Usage
 from mesh.record import Struct
 
-
 _LASTS_MAX_S = 3600.0  # no call lasts longer: a claim that says so was made under a clock that is wrong
 
 

@@ -10,6 +10,8 @@ from mesh.errors import WorkmeshError
 from mesh.inference import Mode, Usage
 from mesh.record import Struct
 
+_LASTS_MAX_S = 3600.0  # no call lasts longer: a claim that says so was made under a clock that is wrong
+
 
 class OverBudgetError(WorkmeshError):
     """A call would, at most, go beyond the cap of its day. ``for_now``: until calls under way have ended."""
@@ -47,7 +49,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     def is_alive(self, by: str, now_s: float) -> bool:
         """Whether its call may still be answered to the process that made it, and that is another than this one."""
-        return self.by != by and now_s < self.until
+        return self.by != by and now_s < self.until < now_s + _LASTS_MAX_S
 
     def given_up(self, day: str) -> tuple[Usage, ...]:
         """Its calls, the one under way among them, whose fate nobody knows."""

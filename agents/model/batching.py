@@ -21,8 +21,6 @@ from mesh.spending import OverBudgetError, dollars, micro_usd
 
 log = structlog.get_logger(__name__)
 
-_GRACE_S = 5.0  # behind the time-out of sending: until the provider has made the batch, or will not
-
 
 @dataclass(slots=True)
 class _Waiting:
@@ -46,7 +44,8 @@ class Sender:
         self._book = book
         self._messages = messages
         self.timeout_s = settings.timeout_s
-        self.lasts_s = settings.timeout_s + _GRACE_S
+        # A request that timed out may still be worked on: as long again, and the provider has the batch or never will.
+        self.lasts_s = 2 * settings.timeout_s + 1
 
     async def send(self, batch: Batch, seq: int, prompts: Sequence[Prompt | None]) -> None:
         """Send it, and put on record what is known then. Where that is nothing, whoever polls finds out.

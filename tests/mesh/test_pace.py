@@ -14,8 +14,11 @@ def test_no_minute_has_more_than_its_rate_beside_what_was_saved_up(asked: list[t
     turns: list[tuple[float, int]] = []
     for gap_s, tokens in asked:
         now_s += gap_s
-        pace, wait_s = pace.take(RATE, tokens, now_s)
+        taken, wait_s = pace.take(RATE, tokens, now_s)
         assert wait_s >= 0
+        if wait_s > 60:  # who will not wait so long takes no turn
+            continue
+        pace = taken
         turns.append((now_s + wait_s, min(tokens, RATE.tokens)))
     starts = sorted(at for at, _ in turns)
     for begin in starts:
@@ -41,3 +44,9 @@ def test_who_was_told_to_wait_is_left_alone_by_all() -> None:
 
 def test_a_models_name_is_one_token() -> None:
     assert pace_key("meta/llama-3.1:8b~q4 x") == "meta=2Fllama-3=2E1=3A8b=7Eq4=20x"
+
+
+def test_a_clock_that_is_a_day_ahead_stops_nobody_for_a_day() -> None:
+    pace, _ = Pace().take(RATE, 100, 1_000_000.0 + 86_400)
+    assert pace.take(RATE, 100, 1_000_000.0)[1] == 0.0
+    assert pace.blocked(1_000_000.0 + 86_400).take(RATE, 100, 1_000_000.0)[1] == 3600.0

@@ -79,6 +79,7 @@ def test_a_call_of_another_process_is_alive_until_its_time_is_over() -> None:
     claim = Claim(key="a", nonce="n", by="model/one", until=100.0, at_most=5)
     assert claim.is_alive("model/two", 99.0)
     assert not claim.is_alive("model/two", 100.0)
+    assert not claim.is_alive("model/two", 100.0 - 86_400)  # whose clock was a day ahead
     assert not claim.is_alive("model/one", 99.0)  # its own process has only one life at a time
 
 

@@ -48,14 +48,21 @@ _PAGES = 50
 _TOOLS = 2000
 _SHARE = 0.8  # of a call's time, for getting as far as sending it
 _AMBIGUOUS = "defined twice"
+# What a server can make the SDK raise, by whatever it sends; none of it may end the process.
 _FOREIGN = (
     ExceptionGroup,
     MCPError,
     ValidationError,
     OSError,
     httpx2.HTTPError,
-    TimeoutError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    AssertionError,
+    AttributeError,
+    LookupError,
     RuntimeError,
+    TypeError,
     ValueError,
 )
 
@@ -229,6 +236,8 @@ class McpServer:
                 async with self._connected(child, secrets) as live:
                     self._settle(live)
                     await live.ended.wait()
+                    words = hidden(said(" ".join(child[0].said)), *secrets) if child else ""
+                    log.warning("mcp_server_ended", target=self._as.target, said=words)
             except (NotSentError, *_FOREIGN) as error:
                 why = str(error) if isinstance(error, NotSentError) else repr(_first(error))
                 why = hidden(f"{why} {said(' '.join(child[0].said)) if child else ''}".rstrip(), *secrets)
@@ -268,7 +277,10 @@ class McpServer:
                 client = Client(streams, message_handler=heard, cache=None)
                 await stack.enter_async_context(client)
                 live = Live(client.session, ended, secrets, await _definitions(client.session), time.monotonic())
-            yield live
+            try:
+                yield live
+            finally:
+                ended.set()  # nobody begins a call while it is being closed
 
     async def _start(self, stack: AsyncExitStack, secrets: list[str]) -> tuple[Any, Child]:
         """The server's process, with the streams to it."""

@@ -153,6 +153,39 @@ async def test_what_became_of_a_call_is_said_exactly_or_said_to_be_unknown(
     assert [done["key"] for done in server.done].count("wm-t1-pay") == effects
 
 
+def _nested(deep: int) -> Any:
+    found: dict[str, Any] = {}
+    for _ in range(deep):
+        found = {"properties": {"a": found}}
+    return found
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        "no list",
+        [5],
+        [{"name": 5}],
+        [{"name": "pay"}],
+        [{**PAY, "inputSchema": "none"}],
+        [{**PAY, "inputSchema": _nested(400)}],
+        [{**PAY, "description": {"a": 1}}],
+        [{**PAY, "name": f"pay{n}"} for n in range(3000)],
+    ],
+    ids=range(8),
+)
+async def test_a_listing_that_makes_no_sense_calls_nothing_and_ends_nobody(tmp_path: Path, tools: Any) -> None:
+    async with hostile(tmp_path, timeout_s=4) as (server, box):
+        server.behave(tools=tools)
+        with pytest.raises((NotSentError, ToolRefusedError)):
+            await box.call("bank.pay", account="a", cents=5)
+        assert server.done == []
+        server.behave()
+        async with mounted(tmp_path / "mounts" / "hostile.yaml") as again:
+            await again.call("bank.pay", account="a", cents=5)
+    assert len(server.done) == 1
+
+
 async def test_an_error_that_a_tool_reports_is_a_refusal_where_the_pack_says_so(tmp_path: Path) -> None:
     async with hostile(tmp_path, errors="refused") as (server, box):
         server.behave("error")

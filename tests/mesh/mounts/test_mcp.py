@@ -296,6 +296,24 @@ async def test_a_server_that_hangs_is_ended_with_its_owner_and_nothing_of_it_is_
             os.kill(pid, 0)
 
 
+async def test_a_server_that_is_busy_with_a_long_call_is_not_taken_for_hung(tmp_path: Path) -> None:
+    server = Hostile(tmp_path)
+    server.behave()
+    quick = {"name": "look", "tool": "bank.look", "read_only": True, "timeout_s": 0.3, "attempts": 1}
+    path = server.file({**PAYING, "timeout_s": 10}, quick, recheck_s=0.01)
+    await accept(read_mount(path, {}))
+    async with mounted(path) as box:
+        await box.call("bank.pay", "wm-t1", account="a", cents=5)
+        server.behave("slow")
+        long = asyncio.create_task(box.call("bank.pay", "wm-t2", account="a", cents=6))
+        while len(server.done) < 2:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.02)
+        with pytest.raises(NotSentError):
+            await box.call("bank.look")
+        assert (await long)["text"] == "done"
+    assert len(server.pids) == 2  # one for the review, one for all calls
+
+
 async def test_mcp_tools_cannot_claim_to_be_verifiable(tmp_path: Path) -> None:
     server = Hostile(tmp_path)
     server.behave()

@@ -48,14 +48,21 @@ _PAGES = 50
 _TOOLS = 2000
 _SHARE = 0.8  # of a call's time, for getting as far as sending it
 _AMBIGUOUS = "defined twice"
+# What a server can make the SDK raise, by whatever it sends; none of it may end the process.
 _FOREIGN = (
     ExceptionGroup,
     MCPError,
     ValidationError,
     OSError,
     httpx2.HTTPError,
-    TimeoutError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    AssertionError,
+    AttributeError,
+    LookupError,
     RuntimeError,
+    TypeError,
     ValueError,
 )
 
@@ -103,7 +110,10 @@ class Definition:
 
 @dataclass(slots=True)
 class Live:
-    """A connection that stands. ``definitions`` are of ``listed_at``; ``ended`` is set when it is of no more use."""
+    """A connection that stands. ``definitions`` are of ``listed_at``; ``ended`` is set when it is of no more use.
+
+    ``heard_at`` is when the server answered last: one that is busy for as long as a tool may take is not hung.
+    """
 
     session: ClientSession
     ended: asyncio.Event
@@ -111,6 +121,7 @@ class Live:
     definitions: dict[str, Definition] = field(default_factory=dict)
     listed_at: float = float("-inf")
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    heard_at: float = field(default_factory=time.monotonic)
 
 
 class McpServer:
@@ -158,7 +169,7 @@ class McpServer:
 
     async def _send(self, live: Live, wanted: Wanted, request: CallToolRequest) -> CallToolResult:
         try:
-            return await live.session.send_request(request, CallToolResult)
+            result = await live.session.send_request(request, CallToolResult)
         except asyncio.CancelledError:
             live.listed_at = float("-inf")  # no answer: before the next call it must show that it still answers
             raise
@@ -172,6 +183,8 @@ class McpServer:
         except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             live.ended.set()
             raise UncertainError(f"{self._as.target} was lost in a call of {wanted.name}: {error!r}") from error
+        live.heard_at = time.monotonic()
+        return result
 
     def _reported(self, wanted: Wanted, text: str) -> ToolError:
         message = f"{wanted.name} of {self._as.target} reports an error: {said(text)}"
@@ -215,9 +228,11 @@ class McpServer:
                 async with asyncio.timeout(max(0.0, end - unix())):
                     live.definitions = await _definitions(live.session)
             except _FOREIGN as error:
-                live.ended.set()
+                silent_s = time.monotonic() - live.heard_at
+                if not isinstance(error, TimeoutError) or silent_s > self._as.longest_s:
+                    live.ended.set()
                 raise NotSentError(f"{self._as.target} does not say what its tools are: {error!r}") from error
-            live.listed_at = time.monotonic()
+            live.listed_at = live.heard_at = time.monotonic()
 
     async def _keep(self) -> None:
         """Connect when somebody wants it, and again when the connection is lost."""
@@ -229,6 +244,8 @@ class McpServer:
                 async with self._connected(child, secrets) as live:
                     self._settle(live)
                     await live.ended.wait()
+                    words = hidden(said(" ".join(child[0].said)), *secrets) if child else ""
+                    log.warning("mcp_server_ended", target=self._as.target, said=words)
             except (NotSentError, *_FOREIGN) as error:
                 why = str(error) if isinstance(error, NotSentError) else repr(_first(error))
                 why = hidden(f"{why} {said(' '.join(child[0].said)) if child else ''}".rstrip(), *secrets)
@@ -268,7 +285,10 @@ class McpServer:
                 client = Client(streams, message_handler=heard, cache=None)
                 await stack.enter_async_context(client)
                 live = Live(client.session, ended, secrets, await _definitions(client.session), time.monotonic())
-            yield live
+            try:
+                yield live
+            finally:
+                ended.set()  # nobody begins a call while it is being closed
 
     async def _start(self, stack: AsyncExitStack, secrets: list[str]) -> tuple[Any, Child]:
         """The server's process, with the streams to it."""

@@ -19,6 +19,8 @@ from mesh.mounts.work import Rows, Work, rows_of, until
 
 _TABLE = """CREATE TABLE IF NOT EXISTS workmesh_effect (
     key text PRIMARY KEY, digest text NOT NULL, answer text NOT NULL, at timestamptz NOT NULL DEFAULT now())"""
+_LIMITS = """SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
+    set_config('idle_in_transaction_session_timeout', $1, true)"""
 _CLAIM = "INSERT INTO workmesh_effect (key, digest, answer) VALUES ($1, $2, '') ON CONFLICT DO NOTHING"
 _KEPT = "SELECT digest, answer FROM workmesh_effect WHERE key = $1"
 _CONNECT_S = 3
@@ -115,9 +117,7 @@ class Postgres:
                 left = max(1, int((end - unix()) * 1000))
                 await connection.set_read_only(read_only)
                 async with AsyncRawCursor(connection) as cursor:
-                    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-                    for name in limits:
-                        await cursor.execute("SELECT set_config($1, $2, true)", (name, str(left)))
+                    await cursor.execute(_LIMITS, (str(left),))
                 yield connection
                 await connection.rollback()
                 self._idle.append(connection)

@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import structlog
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
-
-log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _GARBAGE = 100  # lines that are no message, until the server is taken for no MCP server
@@ -105,8 +102,8 @@ async def _read(child: Child, incoming: anyio.abc.ObjectSendStream[SessionMessag
                     garbage += 1
                     continue
                 await incoming.send(SessionMessage(message))
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
-        log.debug("mcp_server_ended", pid=child.process.pid, why=type(error).__name__)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+        pass  # it has ended, or sends what is taken for its end
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         pass  # nobody listens any more
     finally:

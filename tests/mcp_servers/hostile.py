@@ -45,6 +45,8 @@ def call(identity: Any, params: dict[str, Any], mode: str) -> None:
     effect(params)
     if mode == "crash_after":
         os._exit(3)
+    if mode == "slow":
+        time.sleep(1.5)
     if mode == "hang":
         time.sleep(3600)
     if mode == "huge":

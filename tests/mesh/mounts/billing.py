@@ -80,7 +80,7 @@ CREATE = {
     "key_header": "Idempotency-Key",
     "call_by_header": "Request-Deadline",
     "verify": {"operation": "findInvoices", "key": "key", "found": "/items/0"},
-    "timeout_s": 2,
+    "timeout_s": 1,
     "attempts": 1,
 }
 TOOLS: list[dict[str, Any]] = [

@@ -113,7 +113,8 @@ async def hostile(folder: Path, **declared: Any) -> AsyncIterator[tuple[Hostile,
     server = Hostile(folder)
     server.behave()
     more = declared.pop("mount", {})
-    path = server.file({**PAYING, **declared}, {"name": "look", "tool": "bank.look", "read_only": True}, **more)
+    look = {"name": "look", "tool": "bank.look", "read_only": True, "timeout_s": declared.get("timeout_s", 3)}
+    path = server.file({**PAYING, **declared}, look, **more)
     await accept(read_mount(path, {}))
     async with mounted(path) as found:
         yield server, found

@@ -153,6 +153,39 @@ async def test_what_became_of_a_call_is_said_exactly_or_said_to_be_unknown(
     assert [done["key"] for done in server.done].count("wm-t1-pay") == effects
 
 
+def _nested(deep: int) -> Any:
+    found: dict[str, Any] = {}
+    for _ in range(deep):
+        found = {"properties": {"a": found}}
+    return found
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        "no list",
+        [5],
+        [{"name": 5}],
+        [{"name": "pay"}],
+        [{**PAY, "inputSchema": "none"}],
+        [{**PAY, "inputSchema": _nested(400)}],
+        [{**PAY, "description": {"a": 1}}],
+        [{**PAY, "name": f"pay{n}"} for n in range(3000)],
+    ],
+    ids=range(8),
+)
+async def test_a_listing_that_makes_no_sense_calls_nothing_and_ends_nobody(tmp_path: Path, tools: Any) -> None:
+    async with hostile(tmp_path, timeout_s=4) as (server, box):
+        server.behave(tools=tools)
+        with pytest.raises((NotSentError, ToolRefusedError)):
+            await box.call("bank.pay", account="a", cents=5)
+        assert server.done == []
+        server.behave()
+        async with mounted(tmp_path / "mounts" / "hostile.yaml") as again:
+            await again.call("bank.pay", account="a", cents=5)
+    assert len(server.done) == 1
+
+
 async def test_an_error_that_a_tool_reports_is_a_refusal_where_the_pack_says_so(tmp_path: Path) -> None:
     async with hostile(tmp_path, errors="refused") as (server, box):
         server.behave("error")
@@ -261,6 +294,24 @@ async def test_a_server_that_hangs_is_ended_with_its_owner_and_nothing_of_it_is_
     for pid in server.pids:  # at once, and not some time later
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_a_server_that_is_busy_with_a_long_call_is_not_taken_for_hung(tmp_path: Path) -> None:
+    server = Hostile(tmp_path)
+    server.behave()
+    quick = {"name": "look", "tool": "bank.look", "read_only": True, "timeout_s": 0.3, "attempts": 1}
+    path = server.file({**PAYING, "timeout_s": 10}, quick, recheck_s=0.01)
+    await accept(read_mount(path, {}))
+    async with mounted(path) as box:
+        await box.call("bank.pay", "wm-t1", account="a", cents=5)
+        server.behave("slow")
+        long = asyncio.create_task(box.call("bank.pay", "wm-t2", account="a", cents=6))
+        while len(server.done) < 2:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.02)
+        with pytest.raises(NotSentError):
+            await box.call("bank.look")
+        assert (await long)["text"] == "done"
+    assert len(server.pids) == 2  # one for the review, one for all calls
 
 
 async def test_mcp_tools_cannot_claim_to_be_verifiable(tmp_path: Path) -> None:

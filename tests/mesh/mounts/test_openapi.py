@@ -65,31 +65,32 @@ async def test_what_came_of_a_key_is_asked_by_the_declared_get(tmp_path: Path) -
             await box.verify("billing.create", "wm-t1", body=BODY)
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "error"),
-    [
-        (400, {}, ToolRefusedError),
-        (404, {}, ToolRefusedError),
-        (408, {}, UncertainError),
-        (409, {}, UncertainError),  # a call with this key is under way
-        (422, {}, ToolRefusedError),
-        (425, {}, NotSentError),
-        (429, {}, NotSentError),
-        (500, {}, UncertainError),
-        (503, {}, UncertainError),
-        (503, {"retry-after": "1"}, NotSentError),
-        (302, {"location": "http://127.0.0.1:1/steal"}, UncertainError),
-        (307, {"location": "http://127.0.0.1:1/steal"}, ToolRefusedError),
-    ],
-)
-async def test_a_status_says_how_far_a_call_got(
-    tmp_path: Path, status: int, headers: dict[str, str], error: type[ToolError]
-) -> None:
+STATUSES: list[tuple[int, dict[str, str], type[ToolError]]] = [
+    (400, {}, ToolRefusedError),
+    (404, {}, ToolRefusedError),
+    (408, {}, UncertainError),
+    (409, {}, UncertainError),  # a call with this key is under way
+    (422, {}, ToolRefusedError),
+    (425, {}, NotSentError),
+    (429, {}, NotSentError),
+    (500, {}, UncertainError),
+    (503, {}, UncertainError),
+    (503, {"retry-after": "1"}, NotSentError),
+    (302, {"location": "http://127.0.0.1:1/steal"}, UncertainError),
+    (307, {"location": "http://127.0.0.1:1/steal"}, ToolRefusedError),
+]
+
+
+async def test_a_status_says_how_far_a_call_got(tmp_path: Path) -> None:
     async with service(tmp_path) as (billing, box):
-        billing.answer = PlainTextResponse("because " * 200, status_code=status, headers=headers)
-        with pytest.raises(error, match=f"answered {status}: because") as caught:
-            await box.call("billing.create", body=BODY)
-    assert len(str(caught.value)) < 500 and len(billing.requests) == 1
+        for status, headers, error in STATUSES:
+            billing.answer = PlainTextResponse("because " * 200, status_code=status, headers=headers)
+            with pytest.raises(error, match=f"answered {status}: because") as caught:
+                await box.call("billing.create", body=BODY)
+            assert len(str(caught.value)) < 500
+            billing.answer = None
+            await box.call("billing.create", body=BODY)  # the breaker stays closed
+    assert len(billing.requests) == 2 * len(STATUSES)
 
 
 async def test_a_conflict_without_a_key_is_a_refusal(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """A model that lies, or obeys whoever writes to it, or whose key was stolen: the most that comes of it."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
+import pytest_asyncio
 
 from console.spending import read_ledger
 from mesh.inference import CompletionStatus, Usage
 from mesh.records import OutcomeStatus
+from mesh.scripted.conversations import Turn
+from tests.agents.model.desk import ANSWER, Desk, desk_in
 from tests.redteam.catalogue import attack
 from tests.redteam.hostile import SAMPLE
 from tests.redteam.speaking import INTENT, Speaking
@@ -17,6 +22,13 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(25)]
 ORDER, OWNER, ITEM, CARD = "#W1060358", "dagny_grimaldi_1622", "6871433751", "credit_card_5535720"
 OWN_OTHER_ORDER = "#W2094586"
 HANDED = "retail.hand-over"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """A site with a model process, where the thief has the planner's key."""
+    async with desk_in(tmp_path_factory.mktemp("d")) as found, found.model():
+        yield found
 
 
 def others() -> dict[str, str]:
@@ -196,3 +208,35 @@ async def test_a_cost_that_is_none_is_seen(speaking: Speaking, cost: int) -> Non
     plan = await speaking.plan(task)
     assert [step.call.tool for step in plan.steps] == [HANDED]
     assert not (await read_ledger(speaking.site.world.bus, "day")).agrees
+
+
+@attack(
+    "model",
+    "planner, stolen",
+    "asks models on the account of domains that do not exist, each with a day's budget of its own; with an answer of a "
+    "negative length, whose cost would free the budget, or of an endless one",
+    "set aside unasked; the budget is as it was, and an honest question is answered",
+    "the provider's own log, quarantine, and the windows of spending",
+    "ASI03",
+    "ASI08",
+    "ASI10",
+)
+async def test_a_question_on_nobodys_account_is_not_asked(desk: Desk) -> None:
+    desk.says(Turn(answer=ANSWER))
+    head = desk.prompt("").header
+    nobody = [
+        desk.prompt("bad", header=msgspec.structs.replace(head, task_id=f"nobody{n}", domain=f"nobody{n}"))
+        for n in range(3)
+    ]
+    lengths = [desk.prompt("bad", max_tokens=length) for length in (-(10**12), 0, 10**12)]
+    await desk.put(*nobody, *lengths)
+    for prompt in nobody:
+        await desk.world.quarantined("model", f"no pack {prompt.header.domain!r}")
+    for prompt in lengths:
+        await desk.world.quarantined("model", f"{prompt.max_tokens} tokens")
+    assert (await desk.ask("honest")).status is CompletionStatus.ANSWERED
+    assert desk.calls_about("bad") == 0
+    ledger = await desk.ledger("domain")
+    assert [line.key for line in ledger.lines] == ["ledger"]
+    assert ledger.agrees
+    assert ledger.total.cost_micro_usd == desk.invoice()

@@ -25,9 +25,10 @@ class Edits:
     def changes(self, shown: Shown) -> tuple[Change, ...]:
         """The changes of what was shown; raises ``WorkmeshError`` for an edit of what is not there."""
         if self.choose:
-            if self.choose not in {candidate.number for candidate in shown.candidates}:
+            digest = {candidate.number: candidate.digest for candidate in shown.candidates}.get(self.choose)
+            if digest is None:
                 raise WorkmeshError(f"no candidate {self.choose}: the plan has {len(shown.candidates)}")
-            return (Change(step="", choose=self.choose),)
+            return (Change(step="", choose=self.choose, digest=digest),)
         steps = {step.id: msgspec.json.decode(step.call.args, type=dict[str, Any]) for step in shown.steps}
         edited: dict[str, dict[str, Any]] = {}
         for typed in self.settings:

@@ -71,9 +71,10 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownCandidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan that may be chosen instead, by its ``number``."""
+    """A plan that may be chosen instead, by its ``number``; ``digest`` is of all of it."""
 
     number: int
+    digest: str
     label: str
     rationale: str
     calls: tuple[Call, ...]

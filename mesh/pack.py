@@ -95,6 +95,11 @@ class Pack:
         return next((kind for kind in self.events if kind.name == name), None)
 
 
+def pack_names() -> frozenset[str]:
+    """The names of the installed packs; none is loaded."""
+    return frozenset(point.name for point in entry_points(group=GROUP))
+
+
 def load_packs(names: tuple[str, ...] = ()) -> dict[str, Pack]:
     """The installed packs by name (all, or those named); raises ``SettingsError`` for a name not installed."""
     found = {point.name: point for point in entry_points(group=GROUP)}

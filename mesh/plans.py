@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mesh import canonical
+from mesh.errors import TerminalError
 from mesh.journal import Stored
-from mesh.records import Decision, Plan, Step
+from mesh.records import Candidate, Decision, Plan, Step
 
 # Room in a subject token for "~undo" and "~resolve", which no step can claim for itself.
 STEPS_MAX = 50
@@ -21,6 +22,17 @@ def plan_digest(task_id: str, domain: str, steps: Sequence[Step], anew: int = 0)
     """
     revision = {"anew": anew} if anew else {}
     return canonical.digest({"task_id": task_id, "domain": domain, "steps": steps, **revision})
+
+
+def candidate_digest(candidate: Candidate) -> str:
+    """The digest of a candidate, whole: what a person signs who chooses it.
+
+    Raises ``TerminalError`` for one that cannot be read.
+    """
+    try:
+        return canonical.digest(candidate)
+    except (ValueError, RecursionError) as error:
+        raise TerminalError(f"the candidate {candidate.label!r} cannot be read: {error}") from error
 
 
 def faults(plan: Plan) -> list[str]:

@@ -76,8 +76,19 @@ class Understood(Struct, frozen=True, kw_only=True):
     data: Json
 
 
+class Origin(StrEnum):
+    """Where a plan's steps come from: a playbook, one over what models read in a text (``read``), or a model."""
+
+    PLAYBOOK = "playbook"
+    READ = "read"
+    MODEL = "model"
+
+
 class Candidate(Struct, frozen=True, kw_only=True):
-    """One of several plans that models could not agree on: a person may choose it. ``label`` says whose it is."""
+    """One of several plans that models could not agree on: a person may choose it. ``label`` says whose it is.
+
+    ``origin`` is that of its steps: a letter that a model wrote stays one when it is chosen.
+    """
 
     label: str
     playbook: str
@@ -85,14 +96,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     rationale: str = ""
     understood: Understood | None = None
-
-
-class Origin(StrEnum):
-    """Where a plan's steps come from: a playbook, one over what models read in a text (``read``), or a model."""
-
-    PLAYBOOK = "playbook"
-    READ = "read"
-    MODEL = "model"
+    origin: Origin = Origin.READ
 
 
 class Plan(Record, frozen=True, kw_only=True, tag="plan"):
@@ -263,13 +267,15 @@ class Word(StrEnum):
 class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person's change of one step of a plan: other arguments (a JSON object, whole), or that it is left out.
 
-    ``choose`` above 0 takes the plan's candidate of that number in place of all its steps.
+    ``choose`` above 0 takes the plan's candidate of that number in place of all its steps; ``digest`` is the one that
+    was shown: a plan's own digest says nothing of its candidates.
     """
 
     step: str
     args: Json = NULL
     drop: bool = False
     choose: int = 0
+    digest: str = ""
 
 
 class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

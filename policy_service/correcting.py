@@ -10,7 +10,7 @@ import msgspec
 
 from mesh.canonical import canonical_json
 from mesh.errors import TerminalError
-from mesh.plans import plan_digest
+from mesh.plans import candidate_digest, plan_digest
 from mesh.records import REVISIONS_MAX, Change, Header, Json, Plan, Statement, Step
 from mesh.tools import Tool
 
@@ -43,14 +43,17 @@ def corrected(plan: Plan, said: Statement, header: Header, tools: Mapping[str, T
 
 def _chosen(plan: Plan, said: Statement) -> Plan:
     """The plan, or the candidate of it that the person has chosen, whole: its steps can be corrected next."""
-    numbers = [change.choose for change in said.changes if change.choose]
-    if not numbers:
+    choices = [change for change in said.changes if change.choose]
+    if not choices:
         return plan
     if len(said.changes) > 1:
         raise TerminalError("choose one candidate, and correct its steps after")
-    if not 1 <= numbers[0] <= len(plan.candidates):
-        raise TerminalError(f"there is no candidate {numbers[0]}: the plan has {len(plan.candidates)}")
-    candidate = plan.candidates[numbers[0] - 1]
+    choice = choices[0]
+    if not 1 <= choice.choose <= len(plan.candidates):
+        raise TerminalError(f"there is no candidate {choice.choose}: the plan has {len(plan.candidates)}")
+    candidate = plan.candidates[choice.choose - 1]
+    if choice.digest != (stands := candidate_digest(candidate)):
+        raise TerminalError(f"candidate {choice.choose} is {stands}, but {choice.digest!r} was chosen: look again")
     return msgspec.structs.replace(
         plan,
         playbook=candidate.playbook,
@@ -58,6 +61,7 @@ def _chosen(plan: Plan, said: Statement) -> Plan:
         steps=candidate.steps,
         rationale=candidate.rationale,
         understood=candidate.understood,
+        origin=candidate.origin,
         candidates=(),
     )
 

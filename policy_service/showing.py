@@ -10,7 +10,7 @@ import msgspec
 from mesh.approvals import Shown, ShownCandidate, ShownStep, Waiting
 from mesh.errors import TerminalError
 from mesh.journal import Stored
-from mesh.plans import plans_of
+from mesh.plans import candidate_digest, plans_of
 from mesh.records import (
     EMPTY_OBJECT,
     Approval,
@@ -186,6 +186,7 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         candidates=tuple(
             ShownCandidate(
                 number=number,
+                digest=candidate_digest(candidate),
                 label=candidate.label,
                 rationale=candidate.rationale,
                 calls=tuple(step.call for step in candidate.steps),

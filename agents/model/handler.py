@@ -5,6 +5,7 @@ The rule: a prompt whose completion stands is not asked again, and what was or m
 
 import asyncio
 import time
+from collections.abc import Collection
 
 import structlog
 
@@ -25,6 +26,7 @@ from mesh.spending import ClaimLostError, micro_usd
 
 log = structlog.get_logger(__name__)
 
+_TOKENS_MAX = 8192  # what a prompt file may ask for
 _LOOK_S = 0.5
 _LOOKS = 240  # for what another copy is about to write; then the input comes again
 
@@ -42,6 +44,7 @@ class ModelStage:
         halts: Halts,
         batching: Batching,
         settings: ModelSettings,
+        domains: Collection[str],
     ) -> None:
         self._journal = journal
         self._ledger = ledger
@@ -51,12 +54,14 @@ class ModelStage:
         self._halts = halts
         self._batching = batching
         self._settings = settings
+        self._domains = domains
 
     async def answer(self, work: Work) -> Outputs:
         """The handler of the model stage."""
         prompt = work.record()
         if not isinstance(prompt, Prompt):
             raise TerminalError(f"{work.subject} at {work.seq} is a {prompt.kind}, not a prompt")
+        self._check(prompt)
         subject = completion_subject(prompt)
         if await self._journal.record(subject) is not None:
             return ()
@@ -78,6 +83,17 @@ class ModelStage:
         counted(completion)
         await self._reuse.keep(prompt, chain, completion)
         return ()
+
+    def _check(self, prompt: Prompt) -> None:
+        """Raises ``TerminalError`` for a question without a bound: every domain has a budget of its own, so one that
+        does not exist has one too; and what an answer of a negative length costs would free another's."""
+        domain = prompt.header.domain
+        if domain not in self._domains:
+            raise TerminalError(f"this model process has no pack {domain!r}: nobody pays for its questions")
+        if not 1 <= prompt.max_tokens <= _TOKENS_MAX:
+            raise TerminalError(
+                f"an answer of {prompt.max_tokens} tokens was asked for: 1 to {_TOKENS_MAX} are allowed"
+            )
 
     def _account(self, prompt: Prompt, work: Work, *, is_first: bool) -> Account:
         cap = micro_usd(self._settings.budget_of(prompt.header.domain).usd_per_day)

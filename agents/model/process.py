@@ -15,6 +15,7 @@ from mesh.halts import following_halts
 from mesh.lifetime import background
 from mesh.messages import messages_api
 from mesh.pace import Rate
+from mesh.pack import pack_names
 from mesh.prices import load_prices
 from mesh.process import opened
 from mesh.settings import ModelSettings, Settings
@@ -39,7 +40,7 @@ async def run(settings: Settings) -> None:
         sender = Sender(book, messages, models)
         batching = Batching(book, sender, models)
         await stack.enter_async_context(background(batching.run(), "batching"))
-        stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, batching, models)
+        stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, batching, models, pack_names())
         poller = Poller(book, sender, process.journal, ledger, messages, tiers, reuse, models, process.writer)
         await stack.enter_async_context(background(poller.run(), "batches"))
         await process.run_stage(stage.answer, places=_PLACES, handler_timeout_s=longest_s(models))

@@ -14,6 +14,7 @@ from mesh.record import Call, Header
 from mesh.records import Candidate, Origin, Plan, Step
 
 STEP = "hand-over"
+_SAID_MAX = 1000  # of what models say about it: a tool that takes no more must not keep a text from its person
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,18 @@ def hand_over(prompts: Prompts, inputs: Inputs, header: Header, revision: int, h
     if invocation is None or handed.refuses:
         return refusal(header, inputs, None, handed.reason, revision)
     variables = inputs.variables
-    variables.put("reason", handed.reason)
+    reason = handed.reason[:_SAID_MAX]
+    variables.put("reason", reason)
     variables.put("options", [_option(label, plan) for label, plan in handed.plans])
     call = Call(tool=invocation.tool, args=invocation.arguments(variables))
     step = Step(id=STEP, call=call, effect_key=effect_key(header.task_id, STEP))
-    plan = plan_of_steps(inputs, header, revision, prompts.classify.file, (step,), handed.reason)
+    plan = plan_of_steps(inputs, header, revision, prompts.classify.file, (step,), reason)
     return msgspec.structs.replace(plan, origin=Origin.READ, candidates=tuple(_candidates(handed)))
 
 
 def _option(label: str, plan: Plan) -> str:
     said = plan.rationale if plan.steps else f"nothing: {plan.refusal}"
-    return f"{label}: {said}"
+    return f"{label}: {said}"[:_SAID_MAX]
 
 
 def _candidates(handed: Handed) -> list[Candidate]:
@@ -53,6 +55,7 @@ def _candidates(handed: Handed) -> list[Candidate]:
             steps=plan.steps,
             rationale=plan.rationale,
             understood=plan.understood,
+            origin=plan.origin,
         )
         for label, plan in handed.plans
         if plan.steps

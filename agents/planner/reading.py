@@ -25,6 +25,7 @@ MISTAKE = "mistake"
 
 _ANSWER_BYTES = 32 * 1024
 _TRIES = 2
+_MISTAKE_MAX = 500  # it may name what was made up, which is as long as a model likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,7 @@ def answer_of(exchange: Exchange, name: str, check: Check) -> Any:
         if done.status is not CompletionStatus.ANSWERED:
             return Failed(done.reason or str(done.status), done.status is CompletionStatus.OVER_BUDGET)
         value, mistake = _checked(done, asked.prompt, check)
+        mistake = mistake[:_MISTAKE_MAX]
         if not mistake:
             return value
     return Failed(f"its answer was wrong twice: {mistake}")

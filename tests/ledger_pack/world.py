@@ -48,6 +48,7 @@ PEOPLE = {
     "hedda": ("head",),
     "otto": ("owner",),
     "lea": ("learning_admin",),
+    "sam": ("service_agent",),
 }
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"entry": {"kind": "post"}, "move": {"last": 1, "note": 1}}
 

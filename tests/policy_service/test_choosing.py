@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from mesh.errors import TerminalError
-from mesh.plans import faults, plan_digest
-from mesh.records import Candidate, Change, Plan, Purpose, Statement, Understood, Word
+from mesh.plans import candidate_digest, faults, plan_digest
+from mesh.records import Candidate, Change, Origin, Plan, Purpose, Statement, Understood, Word
 from policy_service.correcting import corrected
 from tests.policy_service.plans import header, plan_of, step_of
 
@@ -36,7 +36,7 @@ def said(*changes: Change) -> Statement:
 
 
 def test_the_chosen_plan_takes_the_place_as_it_is() -> None:
-    plan = corrected(handed(), said(Change(step="", choose=2)), header(), {})
+    plan = corrected(handed(), said(Change(step="", choose=2, digest=candidate_digest(SECOND))), header(), {})
     assert (plan.steps, plan.playbook, plan.rationale) == (SECOND.steps, "pay", "one")
     assert (plan.understood, plan.candidates, plan.revision) == (UNDERSTOOD, (), 1)
     assert plan.digest == plan_digest("t", "till", SECOND.steps)
@@ -49,9 +49,18 @@ def test_the_chosen_plan_takes_the_place_as_it_is() -> None:
     [
         ((Change(step="", choose=3),), "there is no candidate 3: the plan has 2"),
         ((Change(step="", choose=-1),), "there is no candidate -1"),
+        ((Change(step="", choose=2, digest=candidate_digest(FIRST)),), "look again"),
+        ((Change(step="", choose=2),), "look again"),
         ((Change(step="", choose=1), Change(step="a", drop=True)), "choose one candidate, and correct its steps after"),
     ],
 )
 def test_nothing_else_can_be_chosen(changes: tuple[Change, ...], why: str) -> None:
     with pytest.raises(TerminalError, match=why):
         corrected(handed(), said(*changes), header(), {})
+
+
+def test_who_wrote_the_steps_is_not_lost_by_choosing_them() -> None:
+    letter = msgspec.structs.replace(FIRST, origin=Origin.MODEL)
+    plan = msgspec.structs.replace(handed(), candidates=(letter,), origin=Origin.READ)
+    chosen = corrected(plan, said(Change(step="", choose=1, digest=candidate_digest(letter))), header(), {})
+    assert chosen.origin is Origin.MODEL

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from tests.ledger_pack.world import World, world_in
 from tests.redteam.hostile import Hostile, hostile_in
+from tests.redteam.speaking import Speaking, speaking_in
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -20,4 +21,11 @@ async def hostile(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hos
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A site with all stages but the learner."""
     async with world_in(tmp_path_factory.mktemp("w"), "perception", "planner", "policy", "executor") as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def speaking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Speaking]:
+    """A site whose models say what the thief of their key wants."""
+    async with speaking_in(tmp_path_factory.mktemp("s")) as found:
         yield found

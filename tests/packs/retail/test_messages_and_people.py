@@ -177,7 +177,9 @@ async def test_a_person_chooses_the_reading_that_is_right_and_it_is_carried_out_
         assert [candidate.label.split(" ")[0] for candidate in shown.candidates] == ["extract", "extract-2"]
         assert LAMP in bytes(shown.candidates[0].calls[0].args).decode()
         assert KNIFE in bytes(shown.candidates[1].calls[0].args).decode()
-        assert (await site.say(shown, Word.CORRECT, Change(step="", choose=2))).verdict == "corrected"
+        assert (
+            await site.say(shown, Word.CORRECT, Change(step="", choose=2, digest=shown.candidates[1].digest))
+        ).verdict == "corrected"
         ended = await site.outcome(task)
         assert (ended.status, ended.amount, ended.playbook) == (OutcomeStatus.COMPLETED, 8441, "retail.return")
         assert await site.changes() == ["return"]

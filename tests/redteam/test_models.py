@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from console.spending import read_ledger
+from mesh import subjects
 from mesh.canonical import effect_key
 from mesh.clock import now
 from mesh.inference import CompletionStatus, Usage
@@ -122,6 +123,7 @@ SHAPES: dict[str, tuple[Any, dict[str, Any]]] = {
     "of the wrong types": ({"intent": {"a": 1}, "order_id": 3, "note": []}, {}),
     "huge": ({"intent": INTENT, "order_id": ORDER, "note": "x" * 400_000}, {}),
     "an endless reason": (None, {"status": CompletionStatus.UNAVAILABLE, "reason": "r" * 200_000}),
+    "a long reason": (None, {"status": CompletionStatus.UNAVAILABLE, "reason": "r" * 5_000}),
     "text of many letters": (None, {"status": CompletionStatus.DECLINED, "text": "t" * 200_000, "reason": "no"}),
 }
 
@@ -243,6 +245,23 @@ async def test_a_question_on_nobodys_account_is_not_asked(desk: Desk) -> None:
     assert [line.key for line in ledger.lines] == ["ledger"]
     assert ledger.agrees
     assert ledger.total.cost_micro_usd == desk.invoice()
+
+
+@attack(
+    "model",
+    "model, stolen",
+    "writes windows of spending that are none: no JSON, nested deep, below nothing, beyond all budgets",
+    "the planner goes on asking: what is left of a budget only helps it to choose a model",
+    "the question on record",
+    "ASI05",
+    "ASI08",
+)
+@pytest.mark.parametrize("window", [b"no json", b"[" * 30_000, b'{"spent":-1000000000000000}', b'{"spent":1e18}', b""])
+async def test_a_window_that_is_none_stops_no_planner(speaking: Speaking, window: bytes) -> None:
+    await speaking.site.write_bytes(subjects.spend("retail", f"{now():%Y-%m-%d}"), window)
+    task = await speaking.writes(OWNER, "Hm.")
+    await speaking.answers(task, "classify", {"intent": "unclear", "order_id": "", "note": ""})
+    assert [step.call.tool for step in (await speaking.plan(task)).steps] == [HANDED]
 
 
 def handed(context: Context, *items: str) -> Plan:

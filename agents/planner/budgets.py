@@ -4,12 +4,15 @@ The rule: it only helps to choose a model. Whether a call may be made is for who
 """
 
 import msgspec
+import structlog
 
 from mesh import subjects
 from mesh.bus import Bus
 from mesh.clock import now
 from mesh.settings import ModelSettings
 from mesh.spending import Window, micro_usd
+
+log = structlog.get_logger(__name__)
 
 _decode = msgspec.json.Decoder(Window).decode
 
@@ -27,4 +30,9 @@ class Budgets:
         message = await self._bus.last(subjects.JOURNAL, subjects.spend(domain, f"{now():%Y-%m-%d}"))
         if message is None or message.is_forwarded:
             return 1.0 if cap else 0.0
-        return max(0.0, 1 - _decode(message.data).taken / cap) if cap else 0.0
+        try:
+            taken = _decode(message.data).taken
+        except (ValueError, RecursionError) as error:
+            log.warning("budget_unreadable", domain=domain, reason=str(error))
+            return 0.0
+        return min(1.0, max(0.0, 1 - taken / cap)) if cap else 0.0

@@ -1,5 +1,6 @@
 """What counts as standing in what a model was shown."""
 
+import time
 from typing import Any
 
 import pytest
@@ -47,6 +48,12 @@ def test_a_sentence_is_held_to_its_numbers_ids_and_addresses() -> None:
     assert sources.claims_missing("Your order #W6067464 (49.90) goes to ann@example.com.") == []
     said = "Order #W1111111: 500 USD, write to eve@example.org or https://evil.example/x"
     assert sources.claims_missing(said) == ["#W1111111", "500", "eve@example.org", "https://evil.example/x"]
+
+
+def test_a_word_of_thirty_thousand_letters_is_told_at_once() -> None:
+    started = time.process_time()
+    assert Sources(SHOWN).claims_missing("a" * 30_000 + " 7") == ["7"]
+    assert time.process_time() - started < 1  # one pattern for word and claim took 15 s
 
 
 texts = st.text("abcXYZ019 #-_.äß", max_size=20)

@@ -4,6 +4,7 @@ Where a text must be understood first, questions to models go out, and their ans
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,7 +16,7 @@ from agents.planner.turns import Turns
 from mesh import tracing
 from mesh.errors import RetryableError, TerminalError
 from mesh.journal import Journal, Stored, Write
-from mesh.records import Completion, Context, Plan
+from mesh.records import Completion, Context, Plan, Prompt
 from mesh.runtime import Outputs, Work
 
 _MAX_PLAN_BYTES = 64 * 1024
@@ -51,14 +52,16 @@ class Planner:
         header = work.header(head.task_id, head.domain, tracing.child(head.traceparent, "plan"))
         async with self._slots:
             if self._texts.reads(context):
-                if work.is_released:
-                    items = await self._journal.task(head.task_id, head.domain)
+                items = items or await self._journal.task(head.task_id, head.domain)
                 outputs = await self._texts.next(context, header, place, exchange_of(items))
             else:
                 outputs = (await self._maker.make(context, header, place),)
         for record in outputs:
-            if isinstance(record, Plan):
-                _check(record, place, work)
+            match record:
+                case Plan():
+                    _check(record, place, work)
+                case Prompt():
+                    _require_unanswered(record, items)
         return tuple(Write(record) for record in outputs)
 
     async def _asked_about(self, completion: Completion) -> tuple[Context, list[Stored]]:
@@ -82,6 +85,14 @@ class Planner:
         if place is None and work.attempt < _LOOKS:
             raise RetryableError(f"the plan of task {context.header.task_id} stands, as far as the journal shows yet")
         return place
+
+
+def _require_unanswered(prompt: Prompt, items: Sequence[Stored]) -> None:
+    """Raises ``TerminalError`` for an answer that stands before its question: nobody would be woken by it again."""
+    names = {(type(item.record), item.record.token) for item in items}
+    if (Completion, prompt.name) in names and (Prompt, prompt.name) not in names:
+        task = prompt.header.task_id
+        raise TerminalError(f"an answer to {prompt.name} of task {task} stood before the question: it is no answer")
 
 
 def _check(plan: Plan, place: Place, work: Work) -> None:

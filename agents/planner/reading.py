@@ -230,7 +230,7 @@ def _checked(done: Completion, prompt: Prompt, check: Check) -> tuple[Any, str]:
 
 def sources_of(prompt: Prompt) -> Sources:
     """What the model was shown of this task."""
-    shown = msgspec.json.decode(prompt.user)
+    shown = msgspec.json.decode(prompt.user, type=dict[str, Any])
     return Sources(value for name, value in shown.items() if name != MISTAKE)
 
 

@@ -176,6 +176,16 @@ async def test_an_answer_that_nobody_asked_for_changes_nothing(speaking: Speakin
     assert (change["kind"], change["order_id"], change["amount"]) == ("return", ORDER, 8441)
 
 
+async def test_an_answer_before_its_question_is_told_and_not_waited_for(speaking: Speaking) -> None:
+    """The stage that has the models finds the answer standing, and would wake nobody by it."""
+    task = await speaking.writes("jorun_eberhart_4929", "Please return order #W0000001.")
+    await speaking.asked(task, "classify")
+    await speaking.completes(task, "extract", {"item_ids": [], "payment_method_id": "", "missing": "all"})
+    await speaking.answers(task, "classify", {"intent": INTENT, "order_id": "#W0000001", "note": ""})
+    item = await speaking.site.world.quarantined("planner", "stood before the question")
+    assert item.reason == "dead_letter"
+
+
 @attack(
     "model",
     "model, stolen",

@@ -32,9 +32,10 @@ check: install
 	$(BIN)/workmesh policy test retail --require-coverage
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
 
-# A file of tests stays with one worker: its tests may share a site.
+# A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t; \
+		status=$$?; rm -rf $$folder; exit $$status
 
 test-live: install
 	$(BIN)/python -m pytest -q -m live tests/live

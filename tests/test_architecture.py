@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import parsed
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks")
 
@@ -15,7 +17,7 @@ def modules(part: str) -> Iterator[Path]:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -71,7 +73,7 @@ def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
     hidden = []
     for part in PARTS:
         for path in modules(part):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     inner = [each for each in ast.walk(node) if isinstance(each, ast.Import | ast.ImportFrom)]
                     hidden += [f"{path.relative_to(ROOT)}:{each.lineno}" for each in inner]
@@ -89,7 +91,7 @@ def test_mesh_has_no_import_cycle() -> None:
     }
     for path in modules("mesh"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ImportFrom) and node.module == "mesh":
                 graph[module] |= {f"mesh.{alias.name}" for alias in node.names}
     done: set[str] = set()

@@ -5,6 +5,8 @@ import statistics
 import subprocess
 from pathlib import Path
 
+from tests.sources import parsed
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks")
 TOP = {"pyproject.toml", "README.md", "Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "requirements.lock"}
@@ -26,7 +28,7 @@ def test_no_module_is_longer_than_500_lines_and_the_median_is_short() -> None:
 def test_functions_are_short() -> None:
     long = []
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 if length > LONGEST_FUNCTION:
@@ -37,7 +39,7 @@ def test_functions_are_short() -> None:
 def test_every_module_and_public_function_says_what_it_is_for() -> None:
     silent = []
     for path in sources():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         if not ast.get_docstring(tree):
             silent.append(str(path.relative_to(ROOT)))
         for node in tree.body:

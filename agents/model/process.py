@@ -40,7 +40,9 @@ async def run(settings: Settings) -> None:
         sender = Sender(book, messages, models)
         batching = Batching(book, sender, models)
         await stack.enter_async_context(background(batching.run(), "batching"))
-        stage = ModelStage(process.journal, ledger, asker, tiers, reuse, halts, batching, models, pack_names())
+        stage = ModelStage(
+            process.journal, ledger, asker, tiers, reuse, halts, batching, models, pack_names() | models.domains.keys()
+        )
         poller = Poller(book, sender, process.journal, ledger, messages, tiers, reuse, models, process.writer)
         await stack.enter_async_context(background(poller.run(), "batches"))
         await process.run_stage(stage.answer, places=_PLACES, handler_timeout_s=longest_s(models))

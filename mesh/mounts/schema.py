@@ -115,7 +115,10 @@ class _Maker:
                 return self._either(schema, key)
         if "const" in schema or "enum" in schema:
             self._only(schema, "const", "enum")
-            return self._literal([schema["const"]] if "const" in schema else schema["enum"])
+            chosen = [schema["const"]] if "const" in schema else schema["enum"]
+            if "type" in schema and not all(map(Draft202012Validator({"type": schema["type"]}).is_valid, chosen)):
+                return self._lax()  # a choice that its own type rules out
+            return self._literal(chosen)
         match schema.get("type"):
             case [str() as one, "null"] | ["null", str() as one]:
                 return Optional[self.of({**schema, "type": one})]  # noqa: UP045 - not known before it runs

@@ -158,6 +158,8 @@ def test_text_from_outside_stays_text_wherever_it_stands(keys: Keys) -> None:
                 "name",
                 "step",
                 "role",
+                "chain",
+                "mode",
             )
             return {key: part if key in fixed else poisoned(part) for key, part in value.items()}
         if isinstance(value, list):

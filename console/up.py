@@ -68,7 +68,8 @@ async def running(
     """
     started = time.monotonic()
     env = {**(env or {}), **_models_known(settings, env or {})}
-    roles = roles or (PROCESSES if env[_USE_MODELS] == "yes" else ROLES)
+    if roles is None:
+        roles = PROCESSES if env[_USE_MODELS] == "yes" else ROLES
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None

@@ -160,6 +160,7 @@ def test_text_from_outside_stays_text_wherever_it_stands(keys: Keys) -> None:
                 "role",
                 "chain",
                 "mode",
+                "origin",
             )
             return {key: part if key in fixed else poisoned(part) for key, part in value.items()}
         if isinstance(value, list):

@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 
+# Tests of time limits: beside others they say more about the machine than about the product.
+ALONE := tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
+
 .PHONY: install check test test-live demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
@@ -34,7 +37,8 @@ check: install
 
 # A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)
-	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t; \
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t $(ALONE:%=--ignore=%) && \
+		$(BIN)/python -m pytest -q $(ALONE); \
 		status=$$?; rm -rf $$folder; exit $$status
 
 test-live: install

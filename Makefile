@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 
 # Tests of time limits: beside others they say more about the machine than about the product.
-ALONE := tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
+ALONE := tests/crash/test_halts.py tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
 
 .PHONY: install check test test-live demo up bench bench-peers chaos lock clean
 

@@ -68,7 +68,8 @@ class InformationPoint(Protocol):
 class Pack:
     """A domain pack. ``connect(options)`` opens the systems that its tools and information point talk to.
 
-    ``prompts`` is the folder of what models are asked, where free text is to be understood.
+    ``prompts`` is the folder of what models are asked, where free text is to be understood. ``sources`` is the folder
+    of mapping files: what comes in by HTTP, mail or as files, and which events are made of it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Pack:
     policies: Path
     facts: InformationPoint
     prompts: Path | None = None
+    sources: Path | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def read_options(self, raw: Json | None) -> Any:

@@ -4,6 +4,8 @@ The rule: what is spent is what completions say, to the micro-dollar; all else t
 counts as the most that it can cost. So the cap holds whoever dies, and whenever.
 """
 
+from datetime import UTC, datetime
+
 from msgspec.structs import replace
 
 from mesh.errors import WorkmeshError
@@ -124,6 +126,11 @@ class Window(Struct, frozen=True, kw_only=True):
 def cost(usage: tuple[Usage, ...]) -> int:
     """What calls cost together."""
     return sum(each.cost_micro_usd for each in usage)
+
+
+def day_of(at_s: float) -> str:
+    """The day (UTC) of a Unix time, whose window it is."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d}"
 
 
 def micro_usd(amount: float) -> int:

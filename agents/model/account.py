@@ -18,7 +18,7 @@ from mesh.journal import Journal, Write
 from mesh.prices import Price
 from mesh.records import Completion
 from mesh.runtime import NotYetError
-from mesh.spending import Claim, ClaimLostError, Window
+from mesh.spending import Claim, ClaimLostError, Window, day_of
 
 _LOOK_S = 1.0
 _DAYS_MAX = 31  # a question that is older is not looked for in the windows of its first days
@@ -178,11 +178,6 @@ class Account:
 
     def _idle(self, calls: tuple[Usage, ...]) -> Claim:
         return Claim(key=self.key, nonce=self._nonce, by=self._by, calls=calls)
-
-
-def day_of(at_s: float) -> str:
-    """The day (UTC) of a Unix time."""
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d}"
 
 
 def _names(domain: str, since: datetime, today: str) -> Sequence[str]:

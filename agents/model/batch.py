@@ -9,7 +9,6 @@ from enum import StrEnum
 
 import msgspec
 
-from agents.model.account import day_of
 from agents.model.ledger import Draft, Ledger
 from mesh import subjects
 from mesh.bus import Bus
@@ -18,7 +17,7 @@ from mesh.errors import ConflictError, RetryableError
 from mesh.inference import Mode, Prompt, Usage
 from mesh.journal import CREATE, Journal, Message
 from mesh.record import Struct
-from mesh.spending import Claim, Window, cost
+from mesh.spending import Claim, Window, cost, day_of
 
 ITEMS_MAX = 2000  # in one batch: its record stays under half of what the journal takes
 _INDEX = "spend.batches"

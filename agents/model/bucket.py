@@ -6,14 +6,11 @@ import msgspec
 
 from mesh import subjects
 from mesh.bus import Bus
-from mesh.errors import BusUnavailableError, ConflictError
 from mesh.permissions import kv_stream
 
 T = TypeVar("T")
 
 _STREAM = kv_stream(subjects.MODELS_BUCKET)
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_CONFLICT = 10071
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,24 +40,7 @@ class Shelf(Generic[T]):
 
         Raises ``ConflictError`` when something else stands there, ``BusUnavailableError``.
         """
-        headers = {} if expected is None else {_EXPECTED: str(expected)}
-        answer = await self._bus.request(self._subject(key), _encode(value), headers)
-        told = msgspec.json.decode(answer.data, type=_PubAck)
-        if told.error is None:
-            return told.seq
-        if told.error.err_code == _CONFLICT:
-            raise ConflictError(self._subject(key), "another copy has put something since it was read")
-        raise BusUnavailableError(f"the bus did not store {self._subject(key)}: {told.error.description}")
+        return await self._bus.store(self._subject(key), _encode(value), expected)
 
     def _subject(self, key: str) -> str:
         return f"$KV.{subjects.MODELS_BUCKET}.{self._prefix}.{key}"
-
-
-class _Error(msgspec.Struct, frozen=True):
-    err_code: int = 0
-    description: str = ""
-
-
-class _PubAck(msgspec.Struct, frozen=True):
-    seq: int = 0
-    error: _Error | None = None

@@ -3,7 +3,7 @@
 The rule: what is not on record is not read; nothing here reaches a system, whatever a model asks for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -57,9 +57,8 @@ def texts_apart(
     return Texts(maker, prompts, toolboxes, settings or ModelSettings(), _all_of_it, are_on=True)
 
 
-def recorded_in(pack: Pack, readings: Iterable[Reading]) -> OnRecord:
+def recorded_in(tools: Mapping[str, Tool], readings: Iterable[Reading]) -> OnRecord:
     """What these readings say; whether arguments are the same is seen by the tool's own struct."""
-    tools = {tool.name: tool for tool in pack.tools(pack.read_options(None))}
     found: dict[tuple[str, bytes], Json] = {}
     for reading in readings:
         tool = tools.get(reading.call.tool)

@@ -8,9 +8,9 @@ import structlog
 
 from mesh import subjects
 from mesh.bus import Bus
-from mesh.clock import now
+from mesh.clock import unix
 from mesh.settings import ModelSettings
-from mesh.spending import Window, micro_usd
+from mesh.spending import Window, day_of, micro_usd
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Budgets:
     async def left(self, domain: str) -> float:
         """The part of the day's budget that is neither spent nor reserved, 0 to 1."""
         cap = micro_usd(self._settings.budget_of(domain).usd_per_day)
-        message = await self._bus.last(subjects.JOURNAL, subjects.spend(domain, f"{now():%Y-%m-%d}"))
+        message = await self._bus.last(subjects.JOURNAL, subjects.spend(domain, day_of(unix())))
         if message is None or message.is_forwarded:
             return 1.0 if cap else 0.0
         try:

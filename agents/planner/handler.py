@@ -38,8 +38,9 @@ class Planner:
         """The handler of the stage: a context, or the answer of a model to a question about one."""
         match work.record():
             case Context() as context:
-                items: list[Stored] = []
-                place = await self._place(work, context) if work.is_released else FIRST
+                known = work.is_released or self._texts.reads(context)
+                items = await self._journal.task(context.header.task_id, context.header.domain) if known else []
+                place = _place(work, context, items) if work.is_released else FIRST
             case Completion() as completion:
                 context, items = await self._asked_about(completion)
                 place = place_of(items)
@@ -52,7 +53,6 @@ class Planner:
         header = work.header(head.task_id, head.domain, tracing.child(head.traceparent, "plan"))
         async with self._slots:
             if self._texts.reads(context):
-                items = items or await self._journal.task(head.task_id, head.domain)
                 outputs = await self._texts.next(context, header, place, exchange_of(items))
             else:
                 outputs = (await self._maker.make(context, header, place),)
@@ -76,15 +76,16 @@ class Planner:
             raise RetryableError(f"the journal does not show answer {completion.name} of task {head.task_id} yet")
         return context, items
 
-    async def _place(self, work: Work, context: Context) -> Place | None:
-        """Which plan is wanted of a context that comes again: the next after a void one; none when one stands.
 
-        Raises ``RetryableError`` while the journal may not show yet what the release came with.
-        """
-        place = place_of(await self._journal.task(context.header.task_id, context.header.domain))
-        if place is None and work.attempt < _LOOKS:
-            raise RetryableError(f"the plan of task {context.header.task_id} stands, as far as the journal shows yet")
-        return place
+def _place(work: Work, context: Context, items: Sequence[Stored]) -> Place | None:
+    """Which plan is wanted of a context that comes again: the next after a void one; none when one stands.
+
+    Raises ``RetryableError`` while the journal may not show yet what the release came with.
+    """
+    place = place_of(items)
+    if place is None and work.attempt < _LOOKS:
+        raise RetryableError(f"the plan of task {context.header.task_id} stands, as far as the journal shows yet")
+    return place
 
 
 def _require_unanswered(prompt: Prompt, items: Sequence[Stored]) -> None:

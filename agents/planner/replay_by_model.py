@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from agents.planner.apart import recorded_in, texts_apart
+from agents.planner.apart import compiled, recorded_in, texts_apart
 from agents.planner.planning import recalled_of
-from agents.planner.prompts import load_prompts
+from agents.planner.prompts import Prompts
 from agents.planner.reading import exchange_of, kept_of, read_text
 from agents.planner.rehearsing import NoPlanError, completion_of, rehearse, unanswered
 from mesh.inference import Completion, CompletionStatus, Prompt
 from mesh.journal import Stored
 from mesh.messages import CallError, Messages, Question, messages_api
-from mesh.pack import Pack, load_packs
+from mesh.pack import load_packs
 from mesh.record import Reading
 from mesh.records import Context, Plan, Understood
 from mesh.replay import Recorded, Replayed, compare
@@ -23,7 +23,9 @@ async def replay_by_model(recorded: Recorded, context: Context, plan: Plan) -> R
     """What the plan would be if ``recorded.model`` were asked. Reads what is on record, and nothing else."""
     settings = recorded.models or ModelSettings()
     pack = load_packs((context.header.domain,))[context.header.domain]
-    texts = texts_apart(pack, recorded_in(pack, _readings(recorded.items, plan)), recalled_of(plan), settings)
+    known = compiled(pack)
+    on_record = recorded_in(known.tools, _readings(recorded.items, plan))
+    texts = texts_apart(pack, on_record, recalled_of(plan), settings, known)
     async with messages_api(settings) as messages:
 
         async def answer(prompt: Prompt) -> Completion:
@@ -32,16 +34,15 @@ async def replay_by_model(recorded: Recorded, context: Context, plan: Plan) -> R
         try:
             again = (await rehearse(texts, context, answer)).plan
         except NoPlanError as error:
-            return _unplanned(pack, context, plan, error)
+            return _unplanned(known.prompts, context, plan, error)
     differences = compare(
         "plan", {name: getattr(plan, name) for name in _FIELDS}, {name: getattr(again, name) for name in _FIELDS}
     )
     return Replayed(stage="planner", records=len(exchange_of(recorded.items)), differences=differences)
 
 
-def _unplanned(pack: Pack, context: Context, plan: Plan, error: NoPlanError) -> Replayed:
+def _unplanned(prompts: Prompts | None, context: Context, plan: Plan, error: NoPlanError) -> Replayed:
     """What the model read otherwise, where the rest of the plan would need what nobody has read."""
-    prompts = load_prompts(pack.prompts, {tool.name: tool for tool in pack.tools(pack.read_options(None))}, pack.events)
     found = (
         read_text(prompts, lambda classified: kept_of(prompts, context, classified), error.exchange)
         if prompts is not None

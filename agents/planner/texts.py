@@ -4,7 +4,7 @@ The rule: every question is a record before it is asked, and the next step depen
 be understood with certainty goes to a person, with everything that was made of it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,31 +115,27 @@ class Texts:
             return plan
         return await self._hand_over(task, HandOver("no model is configured that could read it"))
 
-    async def _ask(self, task: Task, asks: Iterable[Ask]) -> tuple[Prompt, ...]:
-        made: list[Prompt] = []
-        known: Known | None = None
-        for ask in asks:
-            match ask.role:
-                case ModelRole.CLASSIFY:
-                    classify = task.prompts.classify
-                    known = await self._known(task, "classify", classify.file)
-                    need = await self._need(task)
-                    made.append(question(task, ask, classify.file, classify.schema, need, known))
-                case ModelRole.EXTRACT if task.prompts.extract is not None and ask.classified is not None:
-                    extract, intent = task.prompts.extract, ask.classified.intent
-                    if known is None:
-                        known = await self._known(task, "extract", extract.file, extract.reads, ask.classified)
-                    need = await self._need(task, risk=ask.classified.risk)
-                    more = {"request": intent, **found_in(ask.classified)}
-                    made.append(question(task, ask, extract.file, extract.schemas[intent], need, known, more))
-                case ModelRole.PLAN if task.prompts.plan is not None:
-                    plan = task.prompts.plan
-                    known = await self._known(task, ask.name.partition("~")[0], plan.file)
-                    need = await self._need(task, novel=True)
-                    made.append(question(task, ask, plan.file, plan.schema, need, known))
-                case _:
-                    raise TerminalError(f"{ask.name}: the pack has no prompt file of the role {ask.role}")
-        return tuple(made)
+    async def _ask(self, task: Task, asks: Sequence[Ask]) -> tuple[Prompt, ...]:
+        """The questions, which are all of one role and about the same."""
+        prompts, ask = task.prompts, asks[0]
+        need, more = Need(), {}
+        match ask.role:
+            case ModelRole.CLASSIFY:
+                file, schema = prompts.classify.file, prompts.classify.schema
+                known = await self._known(task, "classify", file)
+            case ModelRole.EXTRACT if prompts.extract is not None and ask.classified is not None:
+                extract, intent = prompts.extract, ask.classified.intent
+                file, schema = extract.file, extract.schemas[intent]
+                known = await self._known(task, "extract", file, extract.reads, ask.classified)
+                need, more = Need(risk=ask.classified.risk), {"request": intent, **found_in(ask.classified)}
+            case ModelRole.PLAN if prompts.plan is not None:
+                file, schema = prompts.plan.file, prompts.plan.schema
+                known = await self._known(task, ask.name.partition("~")[0], file)
+                need = Need(novel=True)
+            case _:
+                raise TerminalError(f"{ask.name}: the pack has no prompt file of the role {ask.role}")
+        need = await self._afforded(task, need)
+        return tuple(question(task, each, file, schema, need, known, more) for each in asks)
 
     async def _known(
         self,
@@ -161,10 +157,11 @@ class Texts:
         recalled = await self._maker.remember(file.recall, domain, variables, anew=task.place.revision > 0)
         return Known(await read_all(self._toolboxes[domain], reads, variables), recalled.facts)
 
-    async def _need(self, task: Task, **known: Any) -> Need:
+    async def _afforded(self, task: Task, need: Need) -> Need:
+        """With what the domain's budget and its haste have to say."""
         left = await self._budget_left(task.header.domain)
         in_batches = self._settings.budget_of(task.header.domain).slo == "batch"
-        return Need(can_wait=in_batches or task.context.urgency == CAN_WAIT, budget_left=left, **known)
+        return replace(need, can_wait=in_batches or task.context.urgency == CAN_WAIT, budget_left=left)
 
     async def _understood(self, task: Task, understood: Understood) -> tuple[Prompt | Plan, ...]:
         """The plan of a playbook for what was understood, if a judge has nothing against it."""
@@ -188,7 +185,7 @@ class Texts:
                 known = Known.of(task.exchange[_round_before(name)].prompt)
                 toolbox = self._toolboxes[task.header.domain]
                 more = [await look(toolbox, each, call, task.header.task_id) for each, call in reads]
-                need = await self._need(task, novel=True)
+                need = await self._afforded(task, Need(novel=True))
                 ask = Ask(ModelRole.PLAN, name)
                 return (
                     question(
@@ -220,9 +217,8 @@ class Texts:
             return (plan,)
         variables = Inputs(task.context, plan.readings, understood=understood).variables
         amount = 0 if novel else judge.amount.value(variables)
-        need = await self._need(
-            task, risk=_risk(task, understood), amount=int(amount), large_amount=judge.source.above, novel=novel
-        )
+        risk = _risk(task, understood)
+        need = Need(risk=risk, amount=int(amount), large_amount=judge.source.above, novel=novel)
         if not (why := judged(need)):
             return (plan,)
         steps = [{"tool": step.call.tool, "args": msgspec.json.decode(step.call.args)} for step in plan.steps]
@@ -238,6 +234,7 @@ class Texts:
             case (token, mistake):
                 more = {"steps": steps, "because": why}
                 ask = Ask(ModelRole.JUDGE, str(token), mistake=str(mistake))
+                need = await self._afforded(task, need)
                 prompt = question(task, ask, judge.file, judge.schema, need, Known(plan.readings), more)
                 return (msgspec.structs.replace(prompt, reason=f"{prompt.reason}: {why}"),)
         raise TerminalError(f"the answer to {_JUDGE} cannot be told")

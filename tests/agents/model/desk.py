@@ -110,9 +110,9 @@ class Desk:
         (found,) = (window for window in (await self.ledger()).windows if window.domain == domain)
         return found
 
-    def invoice(self) -> int:
-        """What the provider bills, in micro-dollars."""
-        return sum(billed(call) for call in self.server.billed)
+    def invoice(self, user: str = "") -> int:
+        """What the provider bills for the questions with this text, in micro-dollars."""
+        return sum(billed(call) for call in self.server.billed if user in call.user)
 
     async def agrees(self) -> None:
         """Wait until nothing is under way; then what is certain is what the provider bills for whole answers."""

@@ -28,7 +28,7 @@ from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
 from mesh.settings import MODEL_SECRETS, Settings, load
-from mesh.site import MODEL, PROCESSES, ROLES, Site
+from mesh.site import INTAKE, MODEL, PROCESSES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
 
@@ -69,7 +69,8 @@ async def running(
     started = time.monotonic()
     env = {**(env or {}), **_models_known(settings, env or {})}
     if roles is None:
-        roles = PROCESSES if env[_USE_MODELS] == "yes" else ROLES
+        wanted = {MODEL: env[_USE_MODELS] == "yes", INTAKE: settings.intake.is_on}
+        roles = [role for role in PROCESSES if wanted.get(role, True)]
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None

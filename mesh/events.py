@@ -18,6 +18,9 @@ _JSON_TYPES = re.compile(r"(?i)^application/([a-z0-9.+-]+\+)?json\s*(;.*)?$")
 _TYPE = re.compile(r"[A-Za-z0-9_\-]{1,64}(\.[A-Za-z0-9_\-]{1,64}){1,7}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MAX_EVENT_BYTES = 64 * 1024
+_HOW_IT_CAME = ("channel", "original")
+_CHANNEL = re.compile(r"[A-Za-z0-9_\-]{0,64}")
+_SHA256 = re.compile(r"([0-9a-f]{64})?")
 MAX_DEPTH = 64  # deeper data would end some later step, not this one, with the interpreter's recursion limit
 
 
@@ -30,7 +33,11 @@ class MalformedEventError(WorkmeshError):
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid envelope. ``data`` is the payload's JSON, not yet held against the type's own struct."""
+    """A valid envelope. ``data`` is the payload's JSON, not yet held against the type's own struct.
+
+    ``channel`` and ``original`` are extensions that intake sets: the source it came by, and the SHA-256 (hex) of the
+    bytes that it was made of, as ``ORIGINALS`` keeps them.
+    """
 
     specversion: str
     id: str
@@ -41,11 +48,15 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     datacontenttype: str = "application/json"
     dataschema: str = ""
     traceparent: str = ""
+    channel: str = ""
+    original: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
     def content_digest(self) -> str:
-        """The digest of what the event says: every attribute but the trace, and the canonical data."""
-        said = msgspec.structs.replace(self, traceparent="")
+        """The digest of what the event says: the canonical data, every attribute but the trace and how it came."""
+        said = msgspec.structs.asdict(self) | {"traceparent": ""}
+        for name in _HOW_IT_CAME:
+            del said[name]
         return digest(said)
 
 
@@ -69,7 +80,7 @@ def _binary(data: bytes, headers: Mapping[str, str]) -> dict[str, msgspec.Raw]:
         fields["datacontenttype"] = _raw("datacontenttype", content_type)
     if data:
         try:
-            _check_depth(data)
+            check_depth(data)
         except (ValueError, RecursionError) as error:
             raise MalformedEventError("/data", f"not JSON: {error}") from error
         fields["data"] = msgspec.Raw(data)
@@ -86,13 +97,13 @@ def _raw(name: str, text: str) -> msgspec.Raw:
 def _structured(data: bytes) -> dict[str, msgspec.Raw]:
     try:
         data.decode("utf-8")
-        _check_depth(data)
+        check_depth(data)
         return _decode(data)
     except (ValueError, RecursionError) as error:
         raise MalformedEventError("", f"not a CloudEvent in JSON: {error}") from error
 
 
-def _check_depth(data: bytes) -> None:
+def check_depth(data: bytes) -> None:
     """Raises ``ValueError`` when the data is not JSON, or is nested too deep."""
     level = [msgspec.json.decode(data)]
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
@@ -117,7 +128,7 @@ def _checked(fields: dict[str, msgspec.Raw]) -> CloudEvent:
     for name in ("specversion", "id", "source", "type"):
         if name not in fields:
             raise MalformedEventError(f"/{name}", "is required")
-    for name in ("subject", "time", "datacontenttype", "dataschema", "traceparent"):
+    for name in ("subject", "time", "datacontenttype", "dataschema", "traceparent", *_HOW_IT_CAME):
         if bytes(fields.get(name, b"")) == b"null":
             del fields[name]
     try:
@@ -142,6 +153,10 @@ def _check_values(event: CloudEvent) -> None:
         raise MalformedEventError("/type", "must be <domain>.<name>: tokens of letters, digits, - and _, with dots")
     if len(event.subject) > 1024 or _CONTROL.search(event.subject):
         raise MalformedEventError("/subject", "must be at most 1,024 characters without control characters")
+    if not _CHANNEL.fullmatch(event.channel):
+        raise MalformedEventError("/channel", "must be the name of a source: at most 64 letters, digits, - and _")
+    if not _SHA256.fullmatch(event.original):
+        raise MalformedEventError("/original", "must be a SHA-256 as 64 hexadecimal digits")
     if event.time is not None and event.time.tzinfo is None:
         raise MalformedEventError("/time", "must be an RFC 3339 time with an offset")
     if not _JSON_TYPES.match(event.datacontenttype):

@@ -31,6 +31,14 @@ RECONNECTS = Counter("workmesh_bus_reconnects", "Times that the connection to th
 QUARANTINED = Counter("workmesh_quarantined", "Items put into quarantine, by class of reason.", ["reason"])
 OUTBOX_PENDING = Gauge("workmesh_outbox_pending", "Messages that wait in the local outbox for the bus.")
 
+INTAKE_ITEMS = Counter(
+    "workmesh_intake_items",
+    "What came in by a source, by what became of it: event, duplicate, ignored (by a rule), quarantined.",
+    ["source", "result"],
+)
+INTAKE_REQUESTS = Counter("workmesh_intake_requests", "Requests to intake's server, by status.", ["status"])
+INTAKE_BACKLOG = Gauge("workmesh_intake_backlog", "Events that perception has not yet taken.")
+
 OUTCOMES = Counter("workmesh_outcomes", "Tasks that ended, by how.", ["domain", "status"])
 EFFECTS = Counter("workmesh_effects", "Effects that ended, by how.", ["tool", "status"])
 RECOVERED_EFFECTS = Counter(

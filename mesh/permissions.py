@@ -12,7 +12,14 @@ from mesh.errors import SettingsError
 from mesh.identity import inbox_prefix
 from mesh.records import REPLANS_MAX, REVISIONS_MAX, WHOLE_TASK, revised
 
-STREAMS: Final = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
+STREAMS: Final = (
+    subjects.EVENTS,
+    subjects.JOURNAL,
+    subjects.QUARANTINE,
+    subjects.MEMORY,
+    subjects.AUDIT,
+    subjects.ORIGINALS,
+)
 BUCKETS: Final = (
     subjects.POLICY_BUCKET,
     subjects.TRUST_BUCKET,
@@ -20,6 +27,7 @@ BUCKETS: Final = (
     subjects.SESSION_BUCKET,
     subjects.REGISTRY_BUCKET,
     subjects.MODELS_BUCKET,
+    subjects.INTAKE_BUCKET,
 )
 DURABLES: Final = {
     "perception": subjects.EVENTS,
@@ -28,6 +36,7 @@ DURABLES: Final = {
     "policy": subjects.JOURNAL,
     "executor": subjects.JOURNAL,
     "learner": subjects.JOURNAL,
+    "intake": subjects.JOURNAL,
 }
 """The durable consumer of each stage: its name is the stage's, and this is its stream."""
 
@@ -205,6 +214,18 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "audit.>",
         ),
         (),
+    ),
+    "intake": Permissions(
+        (
+            *_stage("intake"),
+            "event.>",
+            "original.>",
+            *_reads(subjects.EVENTS, subjects.ORIGINALS),
+            "$JS.API.CONSUMER.INFO.EVENTS.perception",
+            *_watches(subjects.INTAKE_BUCKET),
+            *_writes(subjects.INTAKE_BUCKET),
+        ),
+        ("event.>",),
     ),
     "operator": Permissions(
         (

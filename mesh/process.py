@@ -47,6 +47,7 @@ _STREAMS = {
     "executor": (subjects.JOURNAL, subjects.QUARANTINE),
     "learner": (subjects.JOURNAL, subjects.QUARANTINE),
     "memory": (subjects.MEMORY,),
+    "intake": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.ORIGINALS),
     "auditor": (subjects.JOURNAL, subjects.AUDIT),
 }
 

@@ -38,7 +38,11 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """One item: which stage refused what, why, and the original bytes (base64)."""
+    """One item: which stage refused what, why, and the original bytes (base64).
+
+    What did not come by a stream has none, and ``subject`` names it at its source. Where the original is large,
+    ``kept`` is its digest in ``ORIGINALS`` instead.
+    """
 
     stage: str
     reason: Reason
@@ -52,11 +56,12 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     event_id: str = ""
     event_source: str = ""
+    kept: str = ""
 
     @property
     def id(self) -> str:
         """A function of what was refused and by whom, so a redelivery finds its item there."""
-        return item_id(self.stage, self.stream, self.seq)
+        return item_id(self.stage, self.stream or self.subject, self.seq)
 
     @property
     def data(self) -> bytes:
@@ -104,6 +109,7 @@ def quarantined(
     attempts: int = 1,
     event_id: str = "",
     event_source: str = "",
+    kept: str = "",
 ) -> Message:
     """The item as a message for ``QUARANTINE``, created only if absent.
 
@@ -122,6 +128,7 @@ def quarantined(
         at=now(),
         event_id=event_id,
         event_source=event_source,
+        kept=kept,
     )
     return Message(subjects.quarantine(stage, item.id), _encoder.encode(item), expected=None)
 
@@ -152,17 +159,20 @@ async def waiting(bus: Bus) -> list[Quarantined]:
 async def release(committer: Committer, item: Quarantined, *, person: str) -> None:
     """Give the original to its stage again, as if it came now; on record with the person's name.
 
-    An event goes back onto its own subject; a record of the journal goes to the stage that refused it.
+    An event goes back onto its own subject; a record of the journal, and what came to intake, to the stage that
+    refused it.
     """
     headers = {name: value for name, value in item.headers.items() if not name.lower().startswith("nats-")}
     if item.stream == subjects.EVENTS:
         again = Message(item.subject, item.data, None, headers=headers)
-    elif item.stream == subjects.JOURNAL:
+    elif item.stream in ("", subjects.JOURNAL):
         headers |= {
             subjects.ORIGIN_STREAM: item.stream,
             subjects.ORIGIN_SUBJECT: item.subject,
             subjects.ORIGIN_SEQUENCE: str(item.seq),
         }
+        if item.kept:
+            headers[subjects.KEPT] = item.kept
         subject = f"release.{item.stage}.{item.id}.{now():%Y%m%dT%H%M%S%f}"
         again = Message(subject, item.data, None, headers=headers)
     else:

@@ -30,7 +30,10 @@ REVISIONS_MAX = 9  # corrections of one plan: each is a subject that only policy
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """The accepted CloudEvent: its attributes, the digest of its content, where and when ``EVENTS`` stored it."""
+    """The accepted CloudEvent: its attributes, the digest of its content, where and when ``EVENTS`` stored it.
+
+    ``channel`` is the source of intake that it came by; ``original`` the digest of the bytes it was made of.
+    """
 
     id: str
     source: str
@@ -40,6 +43,8 @@ class Event(Struct, frozen=True, kw_only=True):
     seq: int
     accepted_at: datetime
     subject: str = ""
+    channel: str = ""
+    original: str = ""
 
 
 class Context(Record, frozen=True, kw_only=True, tag="context"):

@@ -16,6 +16,7 @@ from mesh.errors import SettingsError
 from mesh.identity import is_public_key
 from mesh.records import Json
 from mesh.redaction import redact
+from mesh.sources import SourceSettings
 
 PREFIX = "WORKMESH_"
 CONFIG_VARIABLE = "WORKMESH_CONFIG"
@@ -56,11 +57,13 @@ class BusSettings(_Section, frozen=True):
     quarantine_max_age_s: Age = 0.0  # nothing that waits for a person expires (invariant 6)
     memory_max_age_s: Age = 0.0
     audit_max_age_s: Age = 0.0
+    originals_max_age_s: Age = 90 * DAY_S
     events_max_bytes: Size = -1
     journal_max_bytes: Size = -1
     quarantine_max_bytes: Size = -1
     memory_max_bytes: Size = -1
     audit_max_bytes: Size = -1
+    originals_max_bytes: Size = -1
 
 
 class RuntimeSettings(_Section, frozen=True):
@@ -189,6 +192,31 @@ class MemorySettings(_Section, frozen=True):
     probes: str = ""  # a file of JSON lines; "" probes a sample of the facts alone
 
 
+class IntakeSettings(_Section, frozen=True):
+    """What comes in but by the bus: the HTTP server (``port`` -1 is none, 0 takes a free one) and the sources.
+
+    ``tokens`` "" is ``<state_dir>/intake/tokens``. ``tls_clients`` is the file of the authorities whose clients may
+    connect, and none without a certificate of theirs may. Over ``backlog_max`` events that perception has not yet
+    taken, senders are asked to come again.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=-1, le=65_535)] = -1
+    tokens: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_clients: str = ""
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    in_flight_max: Count = 1024
+    backlog_max: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 100_000
+    sources: dict[str, SourceSettings] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to take in."""
+        return self.port >= 0 or bool(self.sources)
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -218,6 +246,7 @@ class Settings(_Section, frozen=True):
     audit: AuditSettings = AuditSettings()
     memory: MemorySettings = MemorySettings()
     learner: LearnerSettings = LearnerSettings()
+    intake: IntakeSettings = IntakeSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

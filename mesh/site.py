@@ -24,10 +24,11 @@ log = structlog.get_logger(__name__)
 ADMIN = "admin"
 OPERATOR = "operator"
 MODEL = "model"
+INTAKE = "intake"
 ROLES = ("perception", "planner", "policy", "executor", "learner", "memory", "auditor")
 """The roles that every site runs."""
-PROCESSES = (*ROLES, MODEL)
-"""All roles; the last runs only where models are asked."""
+PROCESSES = (*ROLES, MODEL, INTAKE)
+"""All roles; the last two run only where models are asked, and where something comes in but by the bus."""
 _USERS = (ADMIN, *PROCESSES, OPERATOR, "publisher")
 GROUP = "workmesh.bootstrap"
 

@@ -20,7 +20,7 @@ _NOT_FOUND = {10014, 10059}
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
     """A stream: limits retention, on file, with atomic batches and direct gets. From one that ``forgets``, messages
-    can be taken out one by one: privacy law asks it of memory."""
+    can be taken out one by one: privacy law asks it of memory, and of what people sent."""
 
     name: str
     subjects: tuple[str, ...]
@@ -109,6 +109,7 @@ STAGES = (
     _stage("policy", subjects.kind("plan")),
     _stage("executor", subjects.kind("decision"), subjects.kind("approval")),
     _stage("learner", subjects.kind("outcome")),
+    _stage("intake"),
 )
 
 BUCKETS = (
@@ -118,16 +119,25 @@ BUCKETS = (
     BucketSpec(subjects.SESSION_BUCKET, ttl_s=86400),
     BucketSpec(subjects.REGISTRY_BUCKET, ttl_s=30, history=1),
     BucketSpec(subjects.MODELS_BUCKET, ttl_s=86400, history=1),
+    BucketSpec(subjects.INTAKE_BUCKET, history=1),
 )
 
 # Quarantine holds any message of another stream in base64: only the server's payload limit bounds it.
 _LARGEST = {subjects.QUARANTINE: -1}
 
-STREAM_NAMES = (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.MEMORY, subjects.AUDIT)
+STREAM_NAMES = (
+    subjects.EVENTS,
+    subjects.JOURNAL,
+    subjects.QUARANTINE,
+    subjects.MEMORY,
+    subjects.AUDIT,
+    subjects.ORIGINALS,
+)
+_FORGETTING = {subjects.MEMORY, subjects.ORIGINALS}
 
 
 def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[StreamSpec, ...]:
-    """The five streams with the ages (seconds; 0 is for ever) and sizes (bytes; -1 is no limit) of the settings."""
+    """The streams with the ages (seconds; 0 is for ever) and sizes (bytes; -1 is no limit) of the settings."""
     return tuple(
         StreamSpec(
             name,
@@ -135,7 +145,7 @@ def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[S
             ages_s.get(name, 0.0),
             max_bytes.get(name, -1),
             _LARGEST.get(name, MAX_RECORD_BYTES),
-            forgets=name == subjects.MEMORY,
+            forgets=name in _FORGETTING,
         )
         for name in STREAM_NAMES
     )

@@ -11,6 +11,7 @@ JOURNAL: Final = "JOURNAL"
 QUARANTINE: Final = "QUARANTINE"
 MEMORY: Final = "MEMORY"
 AUDIT: Final = "AUDIT"
+ORIGINALS: Final = "ORIGINALS"
 
 POLICY_BUCKET: Final = "POLICY"
 TRUST_BUCKET: Final = "TRUST"
@@ -18,6 +19,7 @@ WORKING_BUCKET: Final = "WORKING"
 SESSION_BUCKET: Final = "SESSION"
 REGISTRY_BUCKET: Final = "REGISTRY"
 MODELS_BUCKET: Final = "MODELS"
+INTAKE_BUCKET: Final = "INTAKE"
 
 KINDS: Final = (
     "context",
@@ -44,6 +46,8 @@ UNREADABLE_EVENT: Final = "event.unreadable.-"
 ORIGIN_STREAM: Final = "Workmesh-Stream"
 ORIGIN_SUBJECT: Final = "Workmesh-Subject"
 ORIGIN_SEQUENCE: Final = "Workmesh-Sequence"
+KEPT: Final = "Workmesh-Kept"
+"""Header of a released arrival that is too large to come along: its digest in ``ORIGINALS``."""
 
 _STREAMS: Final = {
     "event": EVENTS,
@@ -55,6 +59,7 @@ _STREAMS: Final = {
     "quarantine": QUARANTINE,
     "fact": MEMORY,
     "audit": AUDIT,
+    "original": ORIGINALS,
 }
 
 
@@ -154,6 +159,11 @@ def fact(scope_token: str, subject_token: str, predicate_token: str) -> str:
 def memory_changed(scope_token: str, subject_token: str, predicate_token: str = WHOLE_TASK) -> str:
     """Where memory says that a slot, or (``-``) all of a subject, may differ from before."""
     return f"memory.changed.{scope_token}.{subject_token}.{predicate_token}"
+
+
+def original(digest: str, part: str) -> str:
+    """Where a part of what came in stands, under the SHA-256 (hex) of the whole; ``*`` is any part."""
+    return f"original.{digest}.{part}"
 
 
 def service(name: str, verb: str) -> str:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from agents.perception.index import EventIndex, First
-from agents.perception.reading import Accepted, Rejected, read
 from mesh import metrics, subjects, tracing
+from mesh.admission import Accepted, Rejected, read
+from mesh.event_index import EventIndex, First
 from mesh.journal import Journal, Message, Write
 from mesh.pack import Pack
 from mesh.quarantine import Reason, set_aside
@@ -34,7 +34,7 @@ def perceiving(packs: Mapping[str, Pack], index: EventIndex, journal: Journal) -
             return (_quarantine(work, Rejected(Reason.UNKNOWN_TYPE, detail, item.event.id, item.event.source)),)
         if first.seq == work.seq:
             return (Write(_context(work, item, first.after)),)
-        if first.digest == item.digest:
+        if first.is_same(item.digest, item.event.original):
             if await journal.record(subjects.record("context", item.domain, item.task_id, "-")) is None:
                 return _in_place_of(work, item, first)
             log.info("duplicate_event", event_id=item.event.id, source=item.event.source, first_seq=first.seq)
@@ -70,6 +70,8 @@ def _context(work: Work, item: Accepted, after: str) -> Context:
             seq=work.seq,
             accepted_at=datetime.fromtimestamp(work.stored_at, UTC),
             subject=event.subject,
+            channel=event.channel,
+            original=event.original,
         ),
         data=event.data,
         entity=item.entity,

@@ -1,7 +1,7 @@
 """The perception process."""
 
 from agents.perception.handler import perceiving
-from agents.perception.index import EventIndex
+from mesh.event_index import EventIndex
 from mesh.process import opened
 from mesh.projection import following
 from mesh.settings import Settings
@@ -10,7 +10,7 @@ from mesh.settings import Settings
 async def run(settings: Settings) -> None:
     """Perceive events until asked to stop."""
     async with opened(settings, "perception") as process:
-        index = EventIndex(process.bus, process.folder / "events.db", process.packs)
+        index = EventIndex(process.bus, process.folder / "accepted.db", process.packs)
         process.exit.callback(index.close)
         await index.forget_expired()
         async with following(index.projection):

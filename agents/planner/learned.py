@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agents.planner.expressions import Variables
 from agents.planner.playbook import Playbook, choose
 from mesh.control import Standing
 from mesh.experience import LearnedUse
+from mesh.expressions import Variables
 from mesh.learned import ChangeKind, LearnedAct
 from mesh.parameters import Number, why_no_variant
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from agents.planner.expressions import Variables
 from agents.planner.playbook import Invocation
 from mesh.clock import unix
 from mesh.errors import NotSentError, RetryableError, TerminalError, ToolRefusedError, UncertainError
+from mesh.expressions import Variables
 from mesh.records import Call, Reading
 from mesh.toolbox import Toolbox
 

@@ -9,13 +9,13 @@ from typing import Protocol
 
 import msgspec
 
-from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.learned import LearnedChanges, pick
 from agents.planner.looking import read_all
 from agents.planner.place import FIRST, Place
 from agents.planner.planning import Inputs, make_plan, put_parameters
 from agents.planner.playbook import Playbook, Recall
 from mesh.errors import TerminalError
+from mesh.expressions import ExpressionError, Variables
 from mesh.memory import Question
 from mesh.recall import Recollection
 from mesh.records import Context, Header, Plan, Reading, Understood

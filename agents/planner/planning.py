@@ -10,11 +10,11 @@ from typing import Protocol
 
 import msgspec
 
-from agents.planner.expressions import ExpressionError, Variables
 from agents.planner.learned import values_of
 from agents.planner.playbook import Playbook, PlaybookStep
 from mesh.canonical import effect_key
 from mesh.experience import LearnedUse
+from mesh.expressions import ExpressionError, Variables
 from mesh.facts import FactStatus, RecalledFact
 from mesh.plans import plan_digest
 from mesh.records import Call, Citation, Context, Header, Origin, Plan, Prompt, Reading, Step, Understood

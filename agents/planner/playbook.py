@@ -11,9 +11,9 @@ from typing import Annotated
 import msgspec
 import yaml
 
-from agents.planner.expressions import Expression, Variables
 from mesh.canonical import digest_bytes
 from mesh.errors import SettingsError
+from mesh.expressions import Expression, Variables
 from mesh.facts import Level, Scope
 from mesh.memory import Question
 from mesh.parameters import Name as ParameterName

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
-from agents.planner.expressions import Expression, Variables
 from agents.planner.playbook import (
     CallSource,
     Invocation,
@@ -25,6 +24,7 @@ from agents.planner.playbook import (
 )
 from mesh.canonical import canonical_json, digest_bytes
 from mesh.errors import SettingsError
+from mesh.expressions import Expression, Variables
 from mesh.inference import ModelRole
 from mesh.pack import EventType
 from mesh.record import Json

@@ -8,7 +8,6 @@ from functools import cache
 
 import msgspec
 
-from agents.planner.expressions import ExpressionError
 from agents.planner.learned import InForce, pick
 from agents.planner.planning import (
     NOT_APPLICABLE,
@@ -24,6 +23,7 @@ from agents.planner.reading import Classified, HandOver, Move, exchange_of, kept
 from agents.planner.replay_by_model import replay_by_model
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.canonical import canonical_json
+from mesh.expressions import ExpressionError
 from mesh.memory import Question
 from mesh.pack import Pack, load_packs
 from mesh.plans import plans_of

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from agents.planner.expressions import ExpressionError
 from agents.planner.handing import Handed, hand_over
 from agents.planner.looking import look, read_all
 from agents.planner.making import Maker
@@ -35,6 +34,7 @@ from agents.planner.routing import Need, judged
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.canonical import canonical_json
 from mesh.errors import TerminalError
+from mesh.expressions import ExpressionError
 from mesh.grounding import Sources
 from mesh.inference import ModelRole, Prompt
 from mesh.record import Json

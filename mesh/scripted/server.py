@@ -3,17 +3,14 @@
 The rule: what the official client can tell apart is told apart here: ids, headers, error bodies, streams and batches.
 """
 
-import asyncio
 import math
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mesh import clock
-from mesh.lifetime import background
 from mesh.scripted import batches
 from mesh.scripted.calls import Call
 from mesh.scripted.conversations import Conversation, load
@@ -30,6 +26,7 @@ from mesh.scripted.recording import Recorder
 from mesh.scripted.replies import Refused, error_body
 from mesh.scripted.stream import events
 from mesh.scripted.wire import Connection, Dropped, as_events, as_json
+from mesh.serving import serving
 
 Source = Path | Conversation
 Handler = Callable[[Request, str], Awaitable[Response]]
@@ -78,26 +75,11 @@ async def scripted_model(
     """
     provider = Provider(terms or Terms(), now)
     provider.script.add(read_all(sources))
-    with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
-        config = uvicorn.Config(
-            Starlette(routes=_Api(provider, recorder).routes(), exception_handlers={HTTPException: _no_such_path}),
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-        server = _Server(config)
-        async with background(server.serve(sockets=[listener]), "scripted model") as serving:
-            try:
-                yield ScriptedModel(f"http://127.0.0.1:{listener.getsockname()[1]}", provider)
-            finally:
-                provider.closing.set()
-                server.should_exit = True
-                await asyncio.wait([serving])
+    app = Starlette(routes=_Api(provider, recorder).routes(), exception_handlers={HTTPException: _no_such_path})
+    async with serving(
+        app, port=port, http=Connection, drain_s=_DRAIN_S, keep_alive_s=_KEEP_ALIVE_S, closing=provider.closing.set
+    ) as url:
+        yield ScriptedModel(url, provider)
 
 
 def read_all(sources: Iterable[Source]) -> list[Conversation]:
@@ -106,13 +88,6 @@ def read_all(sources: Iterable[Source]) -> list[Conversation]:
     for source in sources:
         found += load(source) if isinstance(source, Path) else [source]
     return found
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the process, not to a server inside it."""
-        yield
 
 
 class _Api:

@@ -54,8 +54,9 @@ async def test_streams_refuse_new_messages_rather_than_forget_old_ones(live: Liv
             if name in streams.STREAM_NAMES:
                 assert (config["discard"], config["retention"], config["storage"]) == ("new", "limits", "file")
                 assert config["allow_atomic"] and config["allow_direct"]
-                # Privacy law asks that memory can forget; nothing else can.
-                assert config["deny_delete"] is (name != subjects.MEMORY) and config["deny_purge"]
+                # Privacy law asks that memory, and what people sent, can be forgotten; nothing else can.
+                forgets = name in (subjects.MEMORY, subjects.ORIGINALS)
+                assert config["deny_delete"] is not forgets and config["deny_purge"]
 
 
 async def test_nobody_purges_or_thins_out_what_is_audited(live: LiveMesh) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.perception.reading import Accepted, Rejected, read
+from mesh.admission import Accepted, Rejected, read
 from mesh.canonical import task_id
 from mesh.quarantine import Reason
 from tests.ledger_pack.pack import pack

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from agents.perception.index import EventIndex
 from mesh import subjects
 from mesh.bus import StoredMessage
 from mesh.canonical import task_id
+from mesh.event_index import EventIndex
 from mesh.journal import committing
 from mesh.projection import following
 from mesh.quarantine import Reason, release

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.planner.expressions import Expression, ExpressionError, Variables
 from agents.planner.playbook import choose, compile_playbook, load_playbooks
 from mesh.errors import SettingsError
+from mesh.expressions import Expression, ExpressionError, Variables
 from mesh.facts import Level, Scope
 from mesh.memory import Question
 from tests.ledger_pack.pack import LedgerOptions, pack, tools

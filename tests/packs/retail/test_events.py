@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.perception.reading import Accepted, Rejected, read
+from mesh.admission import Accepted, Rejected, read
 from mesh.quarantine import Reason
 from packs.retail.events import EVENTS
 from tests.packs.retail.storefront import PACKS, lines

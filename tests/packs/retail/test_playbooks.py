@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.planner.expressions import Variables
 from agents.planner.planning import Inputs, make_plan
 from mesh.canonical import effect_key
+from mesh.expressions import Variables
 from mesh.facts import Scope
 from mesh.memory import Question
 from mesh.records import Plan, Step, Verdict

@@ -3,6 +3,7 @@
 The rule: everything that is wrong with an event is found here, and said so that its sender can mend it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,12 +28,16 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What is wrong with an event, and what could be read of its identity."""
+    """What is wrong with an event, and what could be read of its identity.
+
+    ``pointer`` (JSON pointer) is where it is wrong, "" for the whole.
+    """
 
     reason: Reason
     detail: str
     event_id: str = ""
     event_source: str = ""
+    pointer: str = ""
 
 
 class _Identity(msgspec.Struct):
@@ -46,19 +51,29 @@ def read(data: bytes, headers: Mapping[str, str], packs: Mapping[str, Pack]) -> 
         event = events.read(data, headers)
     except events.MalformedEventError as error:
         identity = _identity(data)
-        return Rejected(Reason.MALFORMED, str(error), identity.id, identity.source)
+        return Rejected(Reason.MALFORMED, str(error), identity.id, identity.source, error.pointer)
     domain = subjects.domain_of(event.type)
     pack = packs.get(domain)
     kind = pack.event_type(event.type) if pack else None
     if kind is None:
         known = f"pack {domain} knows {', '.join(t.name for t in pack.events)}" if pack else f"no pack for {domain!r}"
-        return Rejected(Reason.UNKNOWN_TYPE, f"unknown event type {event.type!r}: {known}", event.id, event.source)
+        return Rejected(
+            Reason.UNKNOWN_TYPE, f"unknown event type {event.type!r}: {known}", event.id, event.source, "/type"
+        )
     try:
         msgspec.json.decode(event.data, type=kind.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Rejected(Reason.MALFORMED, f"/data: {error}", event.id, event.source)
+        return Rejected(Reason.MALFORMED, f"/data: {error}", event.id, event.source, "/data" + _pointer(error))
     task = canonical.task_id(event.source, event.id)
     return Accepted(event, kind, task, domain, event.subject or task, event.content_digest())
+
+
+def _pointer(error: Exception) -> str:
+    """The JSON pointer of the place that msgspec names, such as ``$.items[0].id``."""
+    _, known, place = str(error).rpartition(" - at `$")
+    if not known:
+        return ""
+    return re.sub(r"\.|\[(\.\.\.|\d+)\]", lambda found: f"/{found[1] or ''}", place.rstrip("`")).replace("...", "-")
 
 
 def _identity(data: bytes) -> _Identity:

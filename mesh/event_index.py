@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.perception.reading import Accepted, read
 from mesh import subjects
+from mesh.admission import Accepted, read
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.pack import Pack
@@ -17,7 +17,8 @@ from mesh.projection import Projection
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
-    task_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL, after TEXT NOT NULL
+    task_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL, after TEXT NOT NULL,
+    original TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_by_seq ON event (seq);
 CREATE TABLE IF NOT EXISTS entity (
@@ -33,17 +34,25 @@ class First:
     seq: int
     digest: str
     after: str
+    original: str = ""
+
+    def is_same(self, digest: str, original: str) -> bool:
+        """Whether an event of this content, or made of these bytes, is the same one.
+
+        What is looked up for an event may have changed since; the bytes that it is made of have not.
+        """
+        return digest == self.digest or (original != "" and original == self.original)
 
 
 class EventIndex:
     """Follows ``EVENTS`` and answers which event was the first of its task."""
 
-    def __init__(self, bus: Bus, path: Path, packs: Mapping[str, Pack]) -> None:
+    def __init__(self, bus: Bus, path: Path, packs: Mapping[str, Pack], *, hints: bool = False) -> None:
         self._packs = packs
         self._database = open_database(path, _SCHEMA)
         self._bus = bus
         self._held: dict[int, Accepted] = {}
-        self.projection = Projection(bus, self._database, subjects.EVENTS, "event.>", self._apply, hints=False)
+        self.projection = Projection(bus, self._database, subjects.EVENTS, "event.>", self._apply, hints=hints)
 
     async def first(self, item: Accepted, message: StoredMessage) -> First | None:
         """The first accepted event of this event's task, once the index has come to this event (``message``)."""
@@ -54,8 +63,12 @@ class EventIndex:
                 await self.projection.reached(message.seq)
             finally:
                 self._held.pop(message.seq, None)
-        query = "SELECT seq, digest, after FROM event WHERE task_id = ?"
-        row = self._database.execute(query, (item.task_id,)).fetchone()
+        return self.known(item.task_id)
+
+    def known(self, task_id: str) -> First | None:
+        """The first event of a task, as far as the index has come."""
+        query = "SELECT seq, digest, after, original FROM event WHERE task_id = ?"
+        row = self._database.execute(query, (task_id,)).fetchone()
         return First(*row) if row else None
 
     async def forget_expired(self) -> None:
@@ -79,5 +92,6 @@ class EventIndex:
         key = (item.domain, item.entity)
         before = database.execute("SELECT task_id FROM entity WHERE domain = ? AND entity = ?", key).fetchone()
         after = before[0] if before else ""
-        database.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (item.task_id, message.seq, item.digest, after))
+        row = (item.task_id, message.seq, item.digest, after, item.event.original)
+        database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row)
         database.execute("INSERT OR REPLACE INTO entity VALUES (?, ?, ?, ?)", (*key, item.task_id, message.seq))

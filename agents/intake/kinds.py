@@ -1,0 +1,11 @@
+"""The reader of each kind of mapping, as the settings of a source have it."""
+
+from collections.abc import Callable, Mapping
+
+from agents.intake.mapping import Reads
+from agents.intake.readers import Reader, read_json
+from mesh.sources import SourceSettings
+
+READERS: Mapping[Reads, Callable[[SourceSettings], Reader]] = {
+    "json": lambda setting: read_json,
+}

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 import msgspec
 
 from mesh import canonical, events, subjects
+from mesh.finding import find
 from mesh.pack import EventType, Pack
 from mesh.quarantine import Reason
+from mesh.record import Found
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A valid event of a known type. ``entity`` orders the tasks that concern one thing."""
+    """A valid event of a known type. ``entity`` orders the tasks that concern one thing.
+
+    ``found`` is what can be seen in its text, ``case`` the request that it seems to be.
+    """
 
     event: events.CloudEvent
     kind: EventType
@@ -24,6 +29,8 @@ class Accepted:
     domain: str
     entity: str
     digest: str
+    found: tuple[Found, ...] = ()
+    case: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +68,13 @@ def read(data: bytes, headers: Mapping[str, str], packs: Mapping[str, Pack]) -> 
             Reason.UNKNOWN_TYPE, f"unknown event type {event.type!r}: {known}", event.id, event.source, "/type"
         )
     try:
-        msgspec.json.decode(event.data, type=kind.data)
+        said = msgspec.json.decode(event.data, type=kind.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(Reason.MALFORMED, f"/data: {error}", event.id, event.source, "/data" + _pointer(error))
     task = canonical.task_id(event.source, event.id)
-    return Accepted(event, kind, task, domain, event.subject or task, event.content_digest())
+    found = find(event.data, kind.taint, kind.finds)
+    case = kind.case(said, found) if kind.case else ""
+    return Accepted(event, kind, task, domain, event.subject or task, event.content_digest(), found, case)
 
 
 def _pointer(error: Exception) -> str:

@@ -6,6 +6,7 @@ The rule: it is a fold of ``EVENTS`` alone, so every copy of perception, before 
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from mesh import subjects
@@ -15,6 +16,10 @@ from mesh.checkpoint import open_database
 from mesh.pack import Pack
 from mesh.projection import Projection
 
+CASE_S = 3 * 86_400.0
+"""How long after a request one by another channel is taken for the same case."""
+_EARLIER_MAX = 8
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     task_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL, after TEXT NOT NULL,
@@ -23,6 +28,10 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE INDEX IF NOT EXISTS event_by_seq ON event (seq);
 CREATE TABLE IF NOT EXISTS entity (
     domain TEXT, entity TEXT, task_id TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (domain, entity)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requested (
+    domain TEXT, name TEXT, seq INTEGER NOT NULL, task_id TEXT NOT NULL, channel TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (domain, name, seq)
 ) WITHOUT ROWID;
 """
 
@@ -71,12 +80,25 @@ class EventIndex:
         row = self._database.execute(query, (task_id,)).fetchone()
         return First(*row) if row else None
 
+    def earlier(self, item: Accepted, message: StoredMessage) -> tuple[str, ...]:
+        """The tasks of the same case that came by another channel, not long before this event."""
+        if not item.case:
+            return ()
+        since = datetime.fromisoformat(message.time).timestamp() - CASE_S
+        rows = self._database.execute(
+            "SELECT task_id FROM requested WHERE domain = ? AND name = ? AND seq < ? AND at >= ? AND channel != ?"
+            " ORDER BY seq DESC LIMIT ?",
+            (item.domain, item.case, message.seq, since, _channel(item), _EARLIER_MAX),
+        )
+        return tuple(task for (task,) in rows)
+
     async def forget_expired(self) -> None:
         """Drop what the stream's retention has dropped."""
         info = await self._bus.api(f"STREAM.INFO.{subjects.EVENTS}")
         first = info.get("state", {}).get("first_seq", 0)
         self._database.execute("DELETE FROM event WHERE seq < ?", (first,))
         self._database.execute("DELETE FROM entity WHERE seq < ?", (first,))
+        self._database.execute("DELETE FROM requested WHERE seq < ?", (first,))
 
     def close(self) -> None:
         """Close the database."""
@@ -94,4 +116,13 @@ class EventIndex:
         after = before[0] if before else ""
         row = (item.task_id, message.seq, item.digest, after, item.event.original)
         database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row)
+        if item.case:
+            at = datetime.fromisoformat(message.time).timestamp()
+            asked = (item.domain, item.case, message.seq, item.task_id, _channel(item), at)
+            database.execute("INSERT INTO requested VALUES (?, ?, ?, ?, ?, ?)", asked)
         database.execute("INSERT OR REPLACE INTO entity VALUES (?, ?, ?, ?)", (*key, item.task_id, message.seq))
+
+
+def _channel(item: Accepted) -> str:
+    """By which way it came: a source of intake, else the event's own source."""
+    return item.event.channel or item.event.source

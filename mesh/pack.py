@@ -3,7 +3,7 @@
 A pack declares event types, tools, playbooks, policies and a policy information point; it changes nothing shared.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import msgspec
 
 from mesh.errors import SettingsError
-from mesh.records import Context, Json, Party, Plan, Step
+from mesh.finding import Finder
+from mesh.records import Context, Found, Json, Party, Plan, Step
 from mesh.tools import Tool
 
 GROUP = "workmesh.packs"
@@ -24,6 +25,9 @@ class EventType:
     """One CloudEvents type: the struct its data must fit, and which fields (JSON pointers) hold text from outside.
 
     ``entity`` is what its subject names, such as ``order``; by default what stands before a ``/`` in the subject.
+    ``finds`` is what is looked for in its text. ``case`` names the request that an event is, from its data and what was
+    found in it ("" where that is not certain): two of one name by different channels are one case. ``words`` are fields
+    of the data that say nothing beside the others: requests that differ in these alone are the same.
     """
 
     name: str
@@ -31,6 +35,9 @@ class EventType:
     taint: tuple[str, ...] = ()
     urgency: str = "normal"
     entity: str = ""
+    finds: tuple[Finder, ...] = ()
+    case: Callable[[Any, Sequence[Found]], str] | None = None
+    words: tuple[str, ...] = ()
 
     def entity_kind(self, subject: str) -> str:
         """The kind of the entity that a subject names."""

@@ -82,6 +82,20 @@ class Citation(Struct, frozen=True, kw_only=True):
     valid_to: datetime | None = None
 
 
+class Found(Struct, frozen=True, kw_only=True):
+    """What was seen in a text field (``pointer``) from character ``start`` to ``end``; it came from outside.
+
+    ``name`` is the kind of an entity, ``intent``, ``urgency`` or ``language``; ``confidence`` is 0 to 1.
+    """
+
+    name: str
+    value: str
+    pointer: str
+    start: int
+    end: int
+    confidence: float
+
+
 class Reading(Struct, frozen=True, kw_only=True):
     """What a read-only tool answered while planning; kept so that a replay needs no credentials.
 

@@ -19,6 +19,7 @@ from mesh.record import WHOLE_TASK as WHOLE_TASK
 from mesh.record import Call as Call
 from mesh.record import Causation as Causation
 from mesh.record import Citation as Citation
+from mesh.record import Found as Found
 from mesh.record import Header as Header
 from mesh.record import Json as Json
 from mesh.record import Reading as Reading
@@ -51,7 +52,9 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     """What perception made of an event. ``taint`` holds JSON pointers into ``data`` of text from outside.
 
     ``after`` is the task that must end before this one acts: the previous task of the same entity (invariant 7).
-    ``entity_kind`` is what the entity is, such as ``order``: statistics are counted by it.
+    ``entity_kind`` is what the entity is, such as ``order``: statistics are counted by it. ``found`` is what can be
+    seen in its text. ``case`` names the request that it seems to be, and ``earlier`` are tasks of the same case that
+    came by another channel.
     """
 
     event: Event
@@ -61,6 +64,9 @@ class Context(Record, frozen=True, kw_only=True, tag="context"):
     urgency: str = "normal"
     taint: tuple[str, ...] = ()
     entity_kind: str = ""
+    found: tuple[Found, ...] = ()
+    case: str = ""
+    earlier: tuple[str, ...] = ()
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -109,6 +115,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
 
     A ``revision`` above 0 takes the place of the plan before, which is void: a person's correction, or made ``anew``.
     One that hands over to a person may hold ``candidates``. ``understood`` is a claim: whoever acts on it checks it.
+    One that ``repeats`` a task does nothing, since that task has the same request by another channel.
     """
 
     playbook: str
@@ -127,6 +134,7 @@ class Plan(Record, frozen=True, kw_only=True, tag="plan"):
     origin: Origin = Origin.PLAYBOOK
     understood: Understood | None = None
     candidates: tuple[Candidate, ...] = ()
+    repeats: str = ""
 
     @property
     def token(self) -> str:

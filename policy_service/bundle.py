@@ -35,6 +35,7 @@ EXTRAS = {
     "hour": "0",
     "weekday": "0",
     "compensation": "false",
+    "related": "0",
 }
 
 

@@ -84,7 +84,13 @@ class Decider:
         is_small = len(plan.steps) <= plans.STEPS_MAX  # else it is denied, whatever the facts are
         sheets = await read_sheets(pack, self._systems[domain], context, plan) if is_small else {}
         bundle = await self._bundles.current(domain)
-        around = Circumstances(at=at, agent=agent, stages=self._stages_of(bundle, plan), entity=context.entity)
+        around = Circumstances(
+            at=at,
+            agent=agent,
+            stages=self._stages_of(bundle, plan),
+            entity=context.entity,
+            related=len(context.earlier),
+        )
         return Matter(context, plan, sheets, bundle, around)
 
     def decision(
@@ -190,7 +196,9 @@ def around_of(decision: Decision, context: Context, plan: Plan, agent: str) -> C
     """The circumstances of a decision, from its record: for deciding again."""
     tools = {step.id: step.call.tool for step in plan.steps}
     stages = {tools[step.step]: step.stage for step in decision.steps if step.stage and step.step in tools}
-    return Circumstances(at=decision.header.at, agent=agent, stages=stages, entity=context.entity)
+    return Circumstances(
+        at=decision.header.at, agent=agent, stages=stages, entity=context.entity, related=len(context.earlier)
+    )
 
 
 def agent_of(plan: Plan) -> str:

@@ -38,12 +38,14 @@ class Circumstances(Struct, frozen=True, kw_only=True):
     """What a decision depends on beside plan, facts and approvals, so that it can be made again later.
 
     ``agent`` wrote the plan; ``stages`` are how far each tool may act by itself; ``entity`` is what the task is about.
+    ``related`` tasks seem to be the same request, by another channel.
     """
 
     at: datetime
     agent: str = AGENT
     stages: Mapping[str, str] = {}
     entity: str = ""
+    related: int = 0
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -159,6 +161,7 @@ def _extras(
         "hour": around.at.hour,
         "weekday": around.at.isoweekday(),
         "compensation": False,
+        "related": around.related,
     }
 
 

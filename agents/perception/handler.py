@@ -8,6 +8,7 @@ import structlog
 from mesh import metrics, subjects, tracing
 from mesh.admission import Accepted, Rejected, read
 from mesh.event_index import EventIndex, First
+from mesh.finding import URGENCY, sure
 from mesh.journal import Journal, Message, Write
 from mesh.pack import Pack
 from mesh.quarantine import Reason, set_aside
@@ -33,7 +34,7 @@ def perceiving(packs: Mapping[str, Pack], index: EventIndex, journal: Journal) -
             detail = f"the type {item.event.type} was not known here when the event came: release it"
             return (_quarantine(work, Rejected(Reason.UNKNOWN_TYPE, detail, item.event.id, item.event.source)),)
         if first.seq == work.seq:
-            return (Write(_context(work, item, first.after)),)
+            return (Write(_context(work, item, first.after, index.earlier(item, work.message()))),)
         if first.is_same(item.digest, item.event.original):
             if await journal.record(subjects.record("context", item.domain, item.task_id, "-")) is None:
                 return _in_place_of(work, item, first)
@@ -56,7 +57,7 @@ def _in_place_of(work: Work, item: Accepted, first: First) -> Outputs:
     return (Write(_context(work, item, first.after)),)
 
 
-def _context(work: Work, item: Accepted, after: str) -> Context:
+def _context(work: Work, item: Accepted, after: str, earlier: tuple[str, ...] = ()) -> Context:
     event = item.event
     trace = tracing.root(item.task_id, event.traceparent)
     return Context(
@@ -76,9 +77,12 @@ def _context(work: Work, item: Accepted, after: str) -> Context:
         data=event.data,
         entity=item.entity,
         after=after,
-        urgency=item.kind.urgency,
+        urgency=sure(item.found, URGENCY) or item.kind.urgency,
         taint=item.kind.taint,
         entity_kind=item.kind.entity_kind(event.subject),
+        found=item.found,
+        case=item.case,
+        earlier=earlier,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from agents.planner.making import Maker
 from agents.planner.place import FIRST, Place, place_of
 from agents.planner.reading import exchange_of
+from agents.planner.repeats import Repeats
 from agents.planner.texts import Texts
 from agents.planner.turns import Turns
 from mesh import tracing
@@ -27,12 +28,15 @@ _BEHIND_S = 0.2
 class Planner:
     """The planner's handler. One for all packs of the process."""
 
-    def __init__(self, journal: Journal, maker: Maker, texts: Texts, turns: Turns, *, at_once: int) -> None:
+    def __init__(
+        self, journal: Journal, maker: Maker, texts: Texts, turns: Turns, repeats: Repeats, *, at_once: int
+    ) -> None:
         self._journal = journal
         self._maker = maker
         self._texts = texts
         self._turns = turns
         self._slots = asyncio.Semaphore(at_once)
+        self._repeats = repeats
 
     async def plan(self, work: Work) -> Outputs:
         """The handler of the stage: a context, or the answer of a model to a question about one."""
@@ -56,6 +60,7 @@ class Planner:
                 outputs = await self._texts.next(context, header, place, exchange_of(items))
             else:
                 outputs = (await self._maker.make(context, header, place),)
+        outputs = tuple([await self._repeats.judged(context, record) for record in outputs])
         for record in outputs:
             match record:
                 case Plan():

@@ -8,6 +8,7 @@ from agents.planner.learned import LearnedChanges
 from agents.planner.making import Maker
 from agents.planner.playbook import load_playbooks
 from agents.planner.prompts import load_prompts
+from agents.planner.repeats import Repeats
 from agents.planner.texts import Texts
 from agents.planner.turns import PLACES, WAIT_HERE_S, Turns
 from mesh.control import controlling
@@ -41,6 +42,13 @@ async def run(settings: Settings) -> None:
         budgets = Budgets(process.bus, settings.models)
         are_on = settings.models.is_on(os.environ)
         texts = Texts(maker, prompts, toolboxes, settings.models, budgets.left, are_on=are_on)
-        planner = Planner(process.journal, maker, texts, turns, at_once=settings.runtime.concurrency)
+        planner = Planner(
+            process.journal,
+            maker,
+            texts,
+            turns,
+            Repeats(process.journal, process.packs),
+            at_once=settings.runtime.concurrency,
+        )
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

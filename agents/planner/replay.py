@@ -20,6 +20,7 @@ from agents.planner.planning import (
 from agents.planner.playbook import Playbook, load_playbooks
 from agents.planner.prompts import Prompts, load_prompts
 from agents.planner.reading import Classified, HandOver, Move, exchange_of, kept_of, of_revision, read_text
+from agents.planner.repeats import repeating
 from agents.planner.replay_by_model import replay_by_model
 from agents.planner.unforeseen import Proposal, ReadFirst, propose
 from mesh.canonical import canonical_json
@@ -66,6 +67,8 @@ def replay(recorded: Recorded) -> Replayed:
 
 
 def _compared(recorded: Recorded, plan: Plan, again: Plan) -> Replayed:
+    if plan.repeats:
+        again = repeating(again, plan.repeats, plan.refusal)
     differences = compare(
         "plan", {name: getattr(plan, name) for name in _FIELDS}, {name: getattr(again, name) for name in _FIELDS}
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,10 @@ import httpx2
 import msgspec
 
 from mesh.errors import NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.finding import Finder, sure
 from mesh.mounts.folder import Mount, opened, read_mounts, tools_of, values_of
 from mesh.pack import EventType, Pack, Sheet
-from mesh.records import Context, Party, Plan, Step
+from mesh.records import Context, Found, Party, Plan, Step
 from mesh.tools import Recovery, RetryPolicy, Tool, ToolCall, ToolFunction
 
 FOLDER = Path(__file__).parent
@@ -38,6 +39,13 @@ class EntryRequested(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     amount: int
     kind: Literal["post", "transfer", "wire", "double", "book"]
     memo: str = ""
+
+
+_FINDS = (Finder("case", r"\bcase:(\w+)"), Finder("urgency", r"\burgent\b", "high", 0.9))
+
+
+def _case(said: EntryRequested, found: Sequence[Found]) -> str:
+    return sure(found, "case")
 
 
 class MoveRequested(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,7 +216,9 @@ pack = Pack(
     version="0.1.0",
     options=LedgerOptions,
     events=(
-        EventType("ledger.entry.requested", EntryRequested, taint=("/memo",)),
+        EventType(
+            "ledger.entry.requested", EntryRequested, taint=("/memo",), finds=_FINDS, case=_case, words=("memo",)
+        ),
         EventType("ledger.move.requested", MoveRequested),
     ),
     tools=tools,

@@ -66,7 +66,7 @@ class Folder(_Source, frozen=True, tag="folder"):
 
 class Table(_Source, frozen=True, tag="table"):
     """A table that rows are added to, such as an outbox. ``database`` is the path of a SQLite file, or of a file that
-    holds the address of a PostgreSQL database (``postgresql://``).
+    holds the address of a PostgreSQL database, as libpq has it.
 
     ``mark`` is the column that grows from row to row. Rows become visible out of order where transactions overlap: the
     last ``overlap`` of them are read again each time.

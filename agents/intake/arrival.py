@@ -25,6 +25,9 @@ class Arrival:
         return sha256(self.data).hexdigest()
 
 
+CUT = "cut"
+"""The header of an arrival that was too large, and is not whole: why. It goes to quarantine."""
+
 Take = Callable[[Arrival], Awaitable[None]]
 """Returns when the arrival is durable, as events or in quarantine; raises ``RetryableError`` while it cannot be."""
 

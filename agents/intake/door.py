@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from agents.intake.arrival import Arrival
+from agents.intake.arrival import CUT, Arrival
 from agents.intake.errors import UnreadableError
 from agents.intake.mapping import Lookup, Rule, SourceMapping
 from agents.intake.readers import Item, Reader
@@ -151,6 +151,8 @@ class Door:
         original = await self._originals.keep(arrival.data)
         group: list[Item] = []
         try:
+            if why := arrival.headers.get(CUT):
+                raise UnreadableError(f"too large: {why}; only its beginning is kept")
             for item in source.reader(arrival):
                 group.append(item)
                 if len(group) == _GROUP:

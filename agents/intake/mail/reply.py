@@ -31,13 +31,14 @@ _SEPARATOR = re.compile(
     r"|inicio del mensaje reenviado|begin doorgestuurd bericht|inizio messaggio inoltrato):?"
 )
 _FIELD = re.compile(
-    r"\*?(from|sent|date|to|cc|subject|reply-to|von|gesendet|datum|an|betreff|de|envoyé|date|à|a|objet|para|fecha"
-    r"|enviado(?: el)?|asunto|van|verzonden|aan|onderwerp|da|inviato|oggetto|enviada(?: em)?|assunto|data)\s{0,2}:\*?(\s|$)"
+    r"\*?(from|sent|date|to|cc|subject|reply-to|von|gesendet|datum|an|betreff|de|envoyé|date|à|a|objet|para"
+    r"|fecha|enviado(?: el)?|asunto|van|verzonden|aan|onderwerp|da|inviato|oggetto|enviada(?: em)?"
+    r"|assunto|data)\s{0,2}:\*?(\s|$)"
 )
 _FIRST_FIELD = re.compile(r"\*?(from|von|de|van|da)\s{0,2}:")
 _DEVICE = re.compile(
     r"(sent (from|via|with|using) (my |the |outlook|mail|yahoo|gmail|proton|bell |blackberry|iphone)"
-    r"|sent (from|via) (android|samsung|\S+ mobile)
+    r"|sent (from|via) (android|samsung|\S+ mobile)"
     r"|get outlook for |von mein\w* .{2,40} gesendet|gesendet (von|mit) (mein|outlook|der|gmx|web\.de|mail)"
     r"|diese nachricht wurde von mein\w* .{2,60} gesendet|envoyé (de|depuis|à partir de) (mon|ma|mail|outlook|yahoo)"
     r"|enviado desde (mi|mail|outlook|yahoo)|verzonden (vanaf|met|via) (mijn|mail|outlook)|verstuurd vanaf mijn"

@@ -1,6 +1,7 @@
 """A maildir as a source: what is in ``new`` and ``cur`` without the flag S is taken, and then gets it.
 
-Nothing is deleted. What a mail program marked as seen counts as taken. ``tmp`` belongs to whoever delivers, and is not looked into.
+Nothing is deleted. What a mail program marked as seen counts as taken. ``tmp`` belongs to whoever delivers, and is
+not looked into.
 """
 
 import asyncio

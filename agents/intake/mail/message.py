@@ -71,7 +71,7 @@ def _mail(root: Part, contents: Contents, data: bytes, limits: MailLimits, notes
         text=reply.text,
         quoted=reply.quoted,
         signature=reply.signature,
-        html_only=contents.html,
+        html_only=contents.html_only,
         kind=kind,
         bounce=bounce,
         auth=read_auth(header, froms, limits.trusted_authserv, notes),

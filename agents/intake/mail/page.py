@@ -1,12 +1,16 @@
-"""HTML of a message as text: blocks as lines, quotes marked with ``>``, hidden words left out."""
+"""HTML of a message as text: blocks as lines, quotes marked with ``>``, hidden words left out.
+
+Read as a stream of tags: a tree as browsers build it takes minutes for some pages of a megabyte (docs/decisions/0053).
+"""
 
 import re
+from collections.abc import Mapping
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from lxml import etree
 
 from agents.intake.mail.notes import Notes
 
-LONGEST = 1_000_000  # characters of HTML: with less than this, a parse takes tenths of a second
+LONGEST = 500_000  # characters of HTML in a message: whatever they are, they are read in about a second
 _DEEPEST_MARK = 5
 _LEFT_OUT = {"head", "script", "style", "title", "template", "noscript", "object", "iframe", "svg", "math", "select"}
 _BLOCKS = set(
@@ -60,58 +64,73 @@ class _Writer:
         self.lines.append(SIGNATURE_MARK)
 
 
+class _Page:
+    """What the parser calls at each tag; elements left open by the author are closed with the one around them."""
+
+    def __init__(self) -> None:
+        self.writer = _Writer()
+        self.left_out_words = False
+        self._open: list[tuple[str, bool]] = []  # tag, and whether it is a quote
+        self._pre = 0
+        self._unseen = 0  # how many open elements are inside one that is not shown, that one included
+        self._hidden = False
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        if self._unseen:
+            self._unseen += 1
+            return
+        if tag in _LEFT_OUT or _is_hidden(attributes):
+            self._unseen, self._hidden = 1, tag not in _LEFT_OUT
+            return
+        self._open.append((tag, _opened(self.writer, tag, attributes)))
+        self._pre += tag == "pre"
+
+    def end(self, _: str) -> None:
+        if self._unseen:
+            self._unseen -= 1
+        elif self._open:
+            tag, quote = self._open.pop()
+            self._pre -= tag == "pre"
+            _closed(self.writer, tag, quote)
+
+    def data(self, words: str) -> None:
+        if not self._unseen:
+            self.writer.words(words, pre=self._pre > 0)
+        elif self._hidden and words.strip():
+            self.left_out_words = True
+
+    def comment(self, _: str) -> None:
+        """Not shown."""
+
+    def pi(self, *_: str) -> None:
+        """Not shown."""
+
+    def close(self) -> None:
+        self.writer.end()
+
+
 def page_text(html: str, place: str, notes: Notes) -> str:
     """The words of an HTML document that a reader would see."""
-    if len(html) > LONGEST:
-        notes.add(place, f"HTML cut at {LONGEST} characters")
-        html = html[:LONGEST]
-    body = LexborHTMLParser(html).body
-    if body is None:
-        return ""
-    writer = _Writer()
-    _walk(body, writer, place, notes)
-    writer.end()
-    return "\n".join(writer.lines)
+    page = _Page()
+    parser = etree.HTMLParser(target=page, encoding="utf-8", no_network=True, recover=True)
+    try:
+        parser.feed(html.encode("utf-8", "replace"))
+        parser.close()
+    except etree.LxmlError as error:
+        notes.add(place, f"HTML not read to its end: {str(error)[:100]}")
+        page.close()
+    if page.left_out_words:
+        notes.add(place, "hidden words left out")
+    return "\n".join(page.writer.lines)
 
 
-def _walk(root: LexborNode, writer: _Writer, place: str, notes: Notes) -> None:
-    """Depth first without recursion; a node stands twice on the stack, to be opened and to be closed."""
-    stack: list[tuple[LexborNode, str, bool]] = [(root, "", False)]
-    pre = 0
-    while stack:
-        node, closing, quote = stack.pop()
-        if closing:
-            pre -= closing == "pre"
-            _close(closing, writer, quote)
-            continue
-        tag = node.tag or ""
-        if tag == "-text":
-            writer.words(node.text_content or "", pre=pre > 0)
-            continue
-        if tag.startswith(("-", "_", "!")) or tag in _LEFT_OUT:
-            continue
-        if _hidden(node):
-            if (node.text(deep=True) or "").strip():
-                notes.add(place, "hidden words left out")
-            continue
-        quote = _open(node, tag, writer)
-        pre += tag == "pre"
-        stack.append((node, tag, quote))
-        child = node.last_child
-        while child is not None:
-            stack.append((child, "", False))
-            child = child.prev
-
-
-def _hidden(node: LexborNode) -> bool:
-    attributes = node.attributes
-    if not attributes:
-        return False
-    style = (attributes.get("style") or "")[:2000].lower()
+def _is_hidden(attributes: Mapping[str, str]) -> bool:
+    style = attributes.get("style", "")[:2000].lower()
     return "hidden" in attributes or bool(style and _HIDDEN.search("".join(style.split())))
 
 
-def _open(node: LexborNode, tag: str, writer: _Writer) -> bool:
+def _opened(writer: _Writer, tag: str, attributes: Mapping[str, str]) -> bool:
+    """Begin an element; whether it is a quote."""
     if tag == "br":
         writer.end(force=True)
     elif tag in ("td", "th") and writer.line:
@@ -121,10 +140,9 @@ def _open(node: LexborNode, tag: str, writer: _Writer) -> bool:
         writer.blank = writer.blank or tag in _SPACED
     if tag == "li":
         writer.line.append("- ")
-    elif tag == "img" and (alt := (node.attributes.get("alt") or "").strip()):
+    elif tag == "img" and (alt := attributes.get("alt", "").strip()):
         writer.words(f"[{alt[:200]}]", pre=False)
-    classes = f"{node.attributes.get('class') or ''}"[:500]
-    name = node.attributes.get("id") or ""
+    classes, name = attributes.get("class", "")[:500], attributes.get("id", "")
     if _SIGNATURE.search(classes) or name == "Signature":
         writer.sign()
     quote = tag == "blockquote" or bool(_QUOTES.search(classes)) or name in _QUOTE_IDS
@@ -134,7 +152,7 @@ def _open(node: LexborNode, tag: str, writer: _Writer) -> bool:
     return quote
 
 
-def _close(tag: str, writer: _Writer, quote: bool) -> None:
+def _closed(writer: _Writer, tag: str, quote: bool) -> None:
     if tag in _BLOCKS or quote:
         writer.end()
         writer.blank = writer.blank or tag in _SPACED

@@ -13,7 +13,7 @@ from agents.intake.mail.headers import Header, from_base64, read_header
 from agents.intake.mail.mail import MailLimits
 from agents.intake.mail.notes import Notes
 
-_FIRST_BOUNDARY = re.compile(rb"^--([^\r\n]{1,200}?)[ \t]*\r?\n(?=content-[a-z-]{1,40}:)", re.MULTILINE | re.IGNORECASE)
+_FIRST_BOUNDARY = re.compile(rb"\n--([^\r\n]{1,200})\r?\n(?=(?i:content-)[a-zA-Z-]{1,40}:)")
 _TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 _HALF_CLOSED = re.compile(rb"\r?\n--[^\r\n]{1,200}-\s*\Z")
 _TEXT_PLAIN = "text/plain"
@@ -78,11 +78,11 @@ class _Tree:
             if not pieces[1]:
                 self.notes.add(where, "the last boundary is missing")
             return pieces[0]
-        guess = _FIRST_BOUNDARY.search(part.body)
+        guess = _FIRST_BOUNDARY.search(b"\n" + part.body)
         if guess is None:
             return None
         self.notes.add(where, "the boundary is not the declared one: guessed")
-        pieces = split_body(part.body, guess[1], self.left)
+        pieces = split_body(part.body, guess[1].rstrip(), self.left)
         return pieces[0] if pieces else None
 
 
@@ -129,7 +129,8 @@ def _part(header: Header, body: bytes, number: str, usual: str, notes: Notes) ->
 
 def split_body(body: bytes, boundary: bytes, most: int) -> tuple[list[bytes], bool] | None:
     """The pieces between the boundary lines, and whether the closing one is there; None when there is no such line."""
-    line = re.compile(rb"^--" + re.escape(boundary) + rb"(--)?[ \t]*\r?$", re.MULTILINE)
+    line = re.compile(rb"\n--" + re.escape(boundary) + rb"(--)?[ \t]*\r?(?=\n|\Z)")
+    body = b"\n" + body  # each boundary begins with what makes the search fast
     pieces: list[bytes] = []
     start = -1
     for match in line.finditer(body):
@@ -164,7 +165,7 @@ def content(part: Part, notes: Notes) -> bytes:
     if encoding == "quoted-printable":
         return binascii.a2b_qp(part.body)
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
-        files = uuencoded(part.body.splitlines(keepends=True))
+        files = uuencoded(part.body.splitlines(keepends=True), 1)
         if files:
             return files[0].data
         notes.add(where, "broken uuencode")
@@ -186,22 +187,22 @@ class Uuencoded:
 _BEGIN = re.compile(rb"begin [0-7]{3,4} (\S[^\r\n]{0,255})\r?\n?")
 
 
-def uuencoded(lines: list[bytes]) -> list[Uuencoded]:
-    """Files written into a text by uuencode; only what is whole, from its begin to its end, is one."""
+def uuencoded(lines: list[bytes], most: int) -> list[Uuencoded]:
+    """Files written into a text by uuencode, at most so many; only what is whole, from its begin to its end, is one."""
     found: list[Uuencoded] = []
     ends = [at for at, line in enumerate(lines) if line.rstrip() == b"end"]
-    past = 0
+    past = following = 0
     for at, line in enumerate(lines):
         match = _BEGIN.fullmatch(line) if at >= past and line.startswith(b"begin ") else None
         if match is None:
             continue
-        while ends and ends[0] <= at:
-            ends.pop(0)
-        if not ends:
+        while following < len(ends) and ends[following] <= at:
+            following += 1
+        if following == len(ends) or len(found) >= most:
             break
-        data = _uu_lines(lines[at + 1 : ends[0]])
+        data = _uu_lines(lines[at + 1 : ends[following]])
         if data is not None:
-            past = ends[0] + 1
+            past = ends[following] + 1
             found.append(Uuencoded(match[1].decode("utf-8", "replace").strip(), data, at, past))
     return found
 

@@ -10,7 +10,7 @@ from agents.intake.mail.charsets import to_text
 from agents.intake.mail.headers import decode_words
 from agents.intake.mail.mail import Attachment, MailLimits
 from agents.intake.mail.notes import Notes
-from agents.intake.mail.page import page_text
+from agents.intake.mail.page import LONGEST, page_text
 from agents.intake.mail.parts import Part, content, uuencoded
 from agents.intake.mail.reply import unflow
 
@@ -30,11 +30,16 @@ class Contents:
     limits: MailLimits
     notes: Notes
     plain: list[str] = field(default_factory=list)
-    html: bool = False
-    words: bool = False
+    pages: int = 0
+    page_chars: int = LONGEST
     attachments: list[Attachment] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
     chars: int = 0
+
+    @property
+    def html_only(self) -> bool:
+        """Whether all words there are come from HTML."""
+        return 0 < self.pages == len(self.plain)
 
     def read(self, part: Part) -> None:
         """Take in a part and what is below it, in the order of the message."""
@@ -48,7 +53,7 @@ class Contents:
             elif is_words(each):
                 self._text(each)
             elif not each.type.startswith("multipart/"):
-                self._attach(each, content(each, self.notes))
+                self._add(each.name, each.type, content(each, self.notes), each.number or "body")
 
     def _chosen(self, part: Part) -> list[Part]:
         """Of an alternative one child that has the words, plain before HTML, and all children that have none."""
@@ -68,7 +73,6 @@ class Contents:
 
     def _text(self, part: Part) -> None:
         where = part.number or "body"
-        self.words = True
         data = content(part, self.notes)
         if part.type == "text/plain":
             data = self._without_files(data, part)
@@ -78,12 +82,15 @@ class Contents:
             self.notes.add(where, f"declared {part.type}, is HTML")
             is_html = True
         if is_html:
-            text = page_text(text, where, self.notes)
+            if len(text) > self.page_chars:
+                self.notes.add(where, f"HTML cut: more than {LONGEST} characters in all")
+            text, length = page_text(text[: self.page_chars], where, self.notes), len(text)
+            self.page_chars = max(0, self.page_chars - length)
         elif part.parameters.get("format", "").lower() == "flowed":
             text = unflow(text, delsp=part.parameters.get("delsp", "").lower() == "yes")
         if not text.strip():
             return
-        self.html = self.html or is_html
+        self.pages += is_html
         left = self.limits.text_chars - self.chars
         if len(text) > left:
             self.notes.add(where, f"text cut at {self.limits.text_chars} characters")
@@ -95,19 +102,13 @@ class Contents:
         if b"begin " not in data or b"\nend" not in data:
             return data
         lines = data.splitlines(keepends=True)
-        files = uuencoded(lines)
+        files = uuencoded(lines, self.limits.parts)
         kept, at = [], 0
         for each in files:
             kept += lines[at : each.first]
             at = each.end
             self._add(each.name, "application/octet-stream", each.data, part.number or "body")
         return b"".join([*kept, *lines[at:]]) if files else data
-
-    def _attach(self, part: Part, data: bytes) -> None:
-        name = part.name
-        if not name and part.type.startswith("message/"):
-            name = ""
-        self._add(name, part.type, data, part.number or "body")
 
     def _add(self, name: str, declared: str, data: bytes, where: str) -> None:
         digest = hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""What must come of each message of the corpus, in golden/*.json; run as a module it writes them anew, to be reviewed.
+"""What must come of each message of the corpus, in *.json beside; run as a module it writes them anew, to be reviewed.
 
 They hold no copy of a message: a long text is its length, digest and beginning.
 """
@@ -13,8 +13,8 @@ import msgspec
 from agents.intake.mail.mail import MailLimits
 from agents.intake.mail.message import read_mail
 
-CORPUS = Path(__file__).parents[5] / "shared" / "data" / "emails"
-GOLDEN = Path(__file__).parent / "golden"
+CORPUS = Path(__file__).parents[6] / "shared" / "data" / "emails"
+GOLDEN = Path(__file__).parent
 LONG = 200
 LIMITS = MailLimits(trusted_authserv=("mx.google.com",))
 
@@ -44,11 +44,6 @@ def _short(text: str) -> str | dict[str, Any]:
 
 def main() -> None:
     """Write all golden files."""
-    GOLDEN.mkdir(exist_ok=True)
     for path in corpus():
         text = json.dumps(reading(path.read_bytes()), indent=2, ensure_ascii=False)
         (GOLDEN / f"{path.stem}.json").write_text(f"{text}\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -44,13 +44,22 @@ class _Tree:
         self.notes = notes
         self.left = limits.parts
 
-    def part(self, data: bytes, number: str, depth: int, usual: str) -> Part:
+    def read(self, data: bytes) -> Part:
+        """From the outermost part inwards, letting go of each piece once it is divided."""
+        root = self._part(data, "", _TEXT_PLAIN)
+        waiting = [(root, 0)]
+        del data
+        while waiting:
+            part, depth = waiting.pop()
+            if part.type.startswith("multipart/"):
+                self._divide(part, depth)
+                waiting += [(child, depth + 1) for child in reversed(part.children)]
+        return root
+
+    def _part(self, data: bytes, number: str, usual: str) -> Part:
         self.left -= 1
         header, start = read_header(_head(data, number, self.limits, self.notes), number, self.notes)
-        part = _part(header, data[start:], number, usual, self.notes)
-        if part.type.startswith("multipart/"):
-            self._divide(part, depth)
-        return part
+        return _part(header, data[start:], number, usual, self.notes)
 
     def _divide(self, part: Part, depth: int) -> None:
         where = part.number or "body"
@@ -63,14 +72,14 @@ class _Tree:
             self.notes.add(where, "a multipart without parts: read as text")
             part.type = _TEXT_PLAIN
             return
+        part.body = b""
         usual = "message/rfc822" if part.type == "multipart/digest" else _TEXT_PLAIN
         for at, piece in enumerate(pieces):
             if self.left <= 0:
                 self.notes.add(where, f"more than {self.limits.parts} parts: the rest is not read")
                 break
             number = f"{part.number}.{at + 1}" if part.number else str(at + 1)
-            part.children.append(self.part(piece, number, depth + 1, usual))
-        part.body = b""
+            part.children.append(self._part(piece, number, usual))
 
     def _pieces(self, part: Part, where: str) -> list[bytes] | None:
         boundary = part.parameters.get("boundary", "").encode("utf-8", "replace").rstrip()
@@ -92,7 +101,7 @@ def read_parts(data: bytes, limits: MailLimits, notes: Notes) -> Part:
         raise UnreadableError(f"larger than {limits.message_bytes} bytes")
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
-    root = _Tree(limits, notes).part(data, "", 0, _TEXT_PLAIN)
+    root = _Tree(limits, notes).read(data)
     if not root.header.fields:
         raise UnreadableError("no header: not a message", "header")
     return root
@@ -135,7 +144,7 @@ def split_body(body: bytes, boundary: bytes, most: int) -> tuple[list[bytes], bo
     start = -1
     for match in line.finditer(body):
         if start >= 0:
-            pieces.append(_without_newline(body[start : match.start()]))
+            pieces.append(body[start : match.start()].removesuffix(b"\r"))
         start = min(match.end() + 1, len(body))
         if match[1]:
             return pieces, True
@@ -150,12 +159,6 @@ def split_body(body: bytes, boundary: bytes, most: int) -> tuple[list[bytes], bo
     return [*pieces, last], False
 
 
-def _without_newline(piece: bytes) -> bytes:
-    if piece.endswith(b"\r\n"):
-        return piece[:-2]
-    return piece[:-1] if piece.endswith(b"\n") else piece
-
-
 def content(part: Part, notes: Notes) -> bytes:
     """The part's bytes with its transfer encoding undone; an unknown encoding is noted and left as it is."""
     encoding = part.header.text("content-transfer-encoding").lower().split(";")[0].strip().strip('"')
@@ -165,7 +168,7 @@ def content(part: Part, notes: Notes) -> bytes:
     if encoding == "quoted-printable":
         return binascii.a2b_qp(part.body)
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
-        files = uuencoded(part.body.splitlines(keepends=True), 1)
+        files = uuencoded(part.body, 1)
         if files:
             return files[0].data
         notes.add(where, "broken uuencode")
@@ -176,46 +179,52 @@ def content(part: Part, notes: Notes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Uuencoded:
-    """A file in the middle of a text: its name, its bytes, and the lines that it takes (the end is not one of them)."""
+    """A file in the middle of a text: its name, its bytes, and where in the text it begins and ends."""
 
     name: str
-    data: bytes
-    first: int
+    data: bytes = field(repr=False)
+    start: int
     end: int
 
 
-_BEGIN = re.compile(rb"begin [0-7]{3,4} (\S[^\r\n]{0,255})\r?\n?")
+_BEGIN = re.compile(rb"^begin [0-7]{3,4} (\S[^\r\n]{0,255})\r?\n", re.MULTILINE)
+_MOST_UU_LINES = 500_000  # of 45 bytes each: as much as a message may hold
 
 
-def uuencoded(lines: list[bytes], most: int) -> list[Uuencoded]:
+def uuencoded(text: bytes, most: int) -> list[Uuencoded]:
     """Files written into a text by uuencode, at most so many; only what is whole, from its begin to its end, is one."""
     found: list[Uuencoded] = []
-    ends = [at for at, line in enumerate(lines) if line.rstrip() == b"end"]
-    past = following = 0
-    for at, line in enumerate(lines):
-        match = _BEGIN.fullmatch(line) if at >= past and line.startswith(b"begin ") else None
-        if match is None:
-            continue
-        while following < len(ends) and ends[following] <= at:
-            following += 1
-        if following == len(ends) or len(found) >= most:
+    left = _MOST_UU_LINES
+    for match in _BEGIN.finditer(text):
+        if len(found) >= most or left <= 0:
             break
-        data = _uu_lines(lines[at + 1 : ends[following]])
-        if data is not None:
-            past = ends[following] + 1
-            found.append(Uuencoded(match[1].decode("utf-8", "replace").strip(), data, at, past))
+        if found and match.start() < found[-1].end:
+            continue
+        out: list[bytes] = []
+        at = match.end()
+        while at < len(text) and left > 0:
+            left -= 1
+            newline = text.find(b"\n", at)
+            after = len(text) if newline < 0 else newline + 1
+            line = text[at : min(after, at + 200)].rstrip(b"\r\n")
+            at = after
+            if line.rstrip() == b"end":
+                if out:
+                    name = match[1].decode("utf-8", "replace").strip()
+                    found.append(Uuencoded(name, b"".join(out), match.start(), at))
+                break
+            read = _uu_line(line)
+            if read is None:  # no line of such a file has small letters: what follows can begin another
+                break
+            out.append(read)
     return found
 
 
-def _uu_lines(lines: list[bytes]) -> bytes | None:
-    out: list[bytes] = []
-    for line in lines:
-        line = line.rstrip(b"\r\n")
-        if not line or line in (b"`", b" "):
-            continue
-        count = ((line[0] - 32) & 63) * 4 // 3 + 2
-        try:
-            out.append(binascii.a2b_uu(line[: count + 1].ljust(1)))
-        except binascii.Error:
-            return None
-    return b"".join(out) if out else None
+def _uu_line(line: bytes) -> bytes | None:
+    if not line or line in (b"`", b" "):
+        return b""
+    length = ((line[0] - 32) & 63) * 4 // 3 + 3
+    try:
+        return binascii.a2b_uu(line[:length])
+    except binascii.Error:
+        return None

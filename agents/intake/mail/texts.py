@@ -73,11 +73,13 @@ class Contents:
 
     def _text(self, part: Part) -> None:
         where = part.number or "body"
+        left = self.limits.text_chars - self.chars
         data = content(part, self.notes)
-        if part.type == "text/plain":
-            data = self._without_files(data, part)
-        text = to_text(data, part.charset, where, self.notes)
         is_html = part.type != "text/plain"
+        if not is_html:
+            data = self._without_files(data, part)
+        most = 4 * (self.page_chars if is_html else left)  # a character takes at most four bytes
+        text = to_text(data[:most], part.charset, where, self.notes)
         if not is_html and _HTML.match(text):
             self.notes.add(where, f"declared {part.type}, is HTML")
             is_html = True
@@ -88,27 +90,23 @@ class Contents:
             self.page_chars = max(0, self.page_chars - length)
         elif part.parameters.get("format", "").lower() == "flowed":
             text = unflow(text, delsp=part.parameters.get("delsp", "").lower() == "yes")
-        if not text.strip():
-            return
-        self.pages += is_html
-        left = self.limits.text_chars - self.chars
-        if len(text) > left:
+        if len(text) > left or (not is_html and len(data) > most):
             self.notes.add(where, f"text cut at {self.limits.text_chars} characters")
             text = text[:left]
-        self.chars += len(text)
-        self.plain.append(text.strip("\n"))
+        if text.strip():
+            self.pages += is_html
+            self.chars += len(text)
+            self.plain.append(text.strip("\n"))
 
     def _without_files(self, data: bytes, part: Part) -> bytes:
         if b"begin " not in data or b"\nend" not in data:
             return data
-        lines = data.splitlines(keepends=True)
-        files = uuencoded(lines, self.limits.parts)
         kept, at = [], 0
-        for each in files:
-            kept += lines[at : each.first]
+        for each in uuencoded(data, self.limits.parts):
+            kept.append(data[at : each.start])
             at = each.end
             self._add(each.name, "application/octet-stream", each.data, part.number or "body")
-        return b"".join([*kept, *lines[at:]]) if files else data
+        return b"".join([*kept, data[at:]]) if at else data
 
     def _add(self, name: str, declared: str, data: bytes, where: str) -> None:
         digest = hashlib.sha256(data).hexdigest()

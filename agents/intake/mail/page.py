@@ -10,7 +10,7 @@ from lxml import etree
 
 from agents.intake.mail.notes import Notes
 
-LONGEST = 500_000  # characters of HTML in a message: whatever they are, they are read in about a second
+LONGEST = 300_000  # characters of HTML in a message: whatever they are, they are read in less than a second
 _DEEPEST_MARK = 5
 _LEFT_OUT = {"head", "script", "style", "title", "template", "noscript", "object", "iframe", "svg", "math", "select"}
 _BLOCKS = set(
@@ -145,8 +145,8 @@ def _opened(writer: _Writer, tag: str, attributes: Mapping[str, str]) -> bool:
     classes, name = attributes.get("class", "")[:500], attributes.get("id", "")
     if _SIGNATURE.search(classes) or name == "Signature":
         writer.sign()
-    quote = tag == "blockquote" or bool(_QUOTES.search(classes)) or name in _QUOTE_IDS
-    if quote:
+    quote = tag == "blockquote" or bool(_QUOTES.search(classes))
+    if quote or name in _QUOTE_IDS:  # behind such an id all is quoted, to the end of the page
         writer.end()
         writer.depth += 1
     return quote
@@ -154,7 +154,7 @@ def _opened(writer: _Writer, tag: str, attributes: Mapping[str, str]) -> bool:
 
 def _closed(writer: _Writer, tag: str, quote: bool) -> None:
     if tag in _BLOCKS or quote:
-        writer.end()
+        writer.end(force=tag == "pre" and bool(writer.line))
         writer.blank = writer.blank or tag in _SPACED
     if quote:
         writer.depth -= 1

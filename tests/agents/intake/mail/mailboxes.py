@@ -65,7 +65,7 @@ def account(port: int, folder: Path, poll_s: float = 0.0, **more: str | int) -> 
     """The mailbox of the server on that port."""
     secret = folder / "password"
     secret.write_text(f"{PASSWORD}\n", encoding="utf-8")
-    settings: dict[str, str | int] = {"tls": "none"} | more
+    settings: dict[str, str | int] = {"tls": "none", **more}
     return ImapAccount(
         name="support",
         host="localhost",

@@ -18,6 +18,7 @@ _ATTRIBUTIONS = (  # how it begins, how it ends; over at most three lines
     (r"(den|d\.|på|på|fra)\b", r"\b(skrev|skrev følgende)\b.{0,120}:"),
     (r"(w dniu|dnia)\b", r"\b(pisze|napisał(\(a\)|a)?)\b.{0,120}:"),
 )
+_ANY_BEGIN = re.compile("|".join(f"({begin})" for begin, _ in _ATTRIBUTIONS))
 _BEGINS = [(re.compile(begin), re.compile(f".*{end}")) for begin, end in _ATTRIBUTIONS]
 _AUTHOR = re.compile(
     r".{2,200}\b(wrote|writes|schrieb( am .{0,80})?|a écrit|escribió|schreef( op .{0,80})?|ha scritto|escreveu)\s?:"
@@ -103,7 +104,7 @@ def _next_filled(lines: list[str]) -> list[int]:
 def _attribution(lines: list[str], at: int) -> int:
     """How many lines the attribution that begins here takes; 0 when none does."""
     line = lines[at]
-    for begin, end in _BEGINS:
+    for begin, end in _BEGINS if _ANY_BEGIN.match(line) else ():
         if not begin.match(line):
             continue
         joined = line
@@ -113,6 +114,8 @@ def _attribution(lines: list[str], at: int) -> int:
             if at + length >= len(lines) or not lines[at + length]:
                 break
             joined = f"{joined} {lines[at + length]}"
+    if not line.endswith(":"):
+        return 0
     follows = next((each for each in lines[at + 1 : at + 3] if each), "")
     return 1 if follows.startswith(">") and _AUTHOR.fullmatch(line) else 0
 

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """One input as it came; ``key`` names it at its source, the same however often it comes."""
 
@@ -18,7 +17,7 @@ class Arrival:
     headers: Mapping[str, str] = field(default_factory=dict)
     received_at: datetime
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the data, in hex."""
         return hashlib.sha256(self.data).hexdigest()

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import logging
 import signal
-import subprocess
+import ssl
 import sys
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from agents.intake.arrival import Arrival
 from agents.intake.errors import UnreadableError
-from agents.intake.mail.imap import poll_imap
+from agents.intake.mail.imap import ImapAccount, poll_imap
 from agents.intake.mail.mail import MailLimits
 from agents.intake.mail.message import read_mail
 from mesh.errors import RetryableError, SettingsError
@@ -199,7 +199,31 @@ async def test_a_wrong_or_missing_password_is_said_without_it(tmp_path: Path) ->
             await poll_imap(wrong, taken, marks)
 
 
-def test_the_default_is_tls_from_the_first_byte() -> None:
-    source = "from agents.intake.mail.imap import ImapAccount as A; a = A(name='a', host='h', user='u'); print(a.tls)"
-    found = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "implicit"
+async def test_the_default_is_tls_from_the_first_byte(tmp_path: Path) -> None:
+    port, front, taken, marks = free_port(), free_port(), Taken(), FileMarks(tmp_path)
+    cert, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+
+    served: list[asyncio.Task[None] | None] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
+        inner, outer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pass_on(reader, outer), pass_on(inner, writer), return_exceptions=True)
+
+    assert ImapAccount(name="a", host="h", user="u").tls == "implicit"
+    with imap_server(port):
+        append(port, message(1))
+        async with await asyncio.start_server(connect, "127.0.0.1", front, ssl=context):
+            with pytest.raises(RetryableError, match="CERTIFICATE_VERIFY_FAILED"):
+                await poll_imap(account(front, tmp_path, tls="implicit"), taken, marks)
+            await poll_imap(account(front, tmp_path, tls="implicit", ca_file=cert), taken, marks)
+            await asyncio.gather(*(each for each in served if each))
+    assert taken.keys() == keys(1)

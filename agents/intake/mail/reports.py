@@ -11,6 +11,7 @@ _MOST_RECIPIENTS = 200
 _REPORT_BYTES = 256 * 1024
 _DAEMON = re.compile(r"(mailer-daemon|postmaster|mail-daemon|mdaemon|maildaemon)\b", re.IGNORECASE)
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_BETWEEN = re.compile(rb"\n(?:[ \t]*\r?\n)+")
 _AUTOMATIC = (
     "x-auto-response-suppress",
     "x-autoreply",
@@ -75,10 +76,8 @@ def _report(part: Part, leaves: list[Part], notes: Notes) -> Bounce:
     """Blocks of fields, one for the message and one for each recipient."""
     data = content(part, notes)[:_REPORT_BYTES].lstrip()
     recipients: list[Recipient] = []
-    at = 0
-    while at < len(data) and len(recipients) < _MOST_RECIPIENTS:
-        header, length = read_header(data[at:], part.number or "body", notes)
-        at += max(length, 1)
+    for block in _BETWEEN.split(data, _MOST_RECIPIENTS)[: _MOST_RECIPIENTS + 1]:
+        header, _ = read_header(block, part.number or "body", notes)
         address = _typed(header.text("final-recipient")) or _typed(header.text("original-recipient"))
         if not address:
             continue

@@ -31,6 +31,9 @@ LARGE = {  # each of them took seconds to minutes, or hundreds of megabytes, at 
     + b"Content-Type: text/plain\n\n"
     + b"y\n" * 10 * MB,
     "lines without colon": HEADER + b"a\n" * 120_000 + b"b: c\n\nx",
+    "empty report": HEADER
+    + b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nx\n"
+    + b"\n" * 250_000,
     "on on on": HEADER + b"\n" + b"on " * 8 * MB,
 }
 

@@ -14,8 +14,8 @@ class Arrival:
 
     source: str
     key: str
-    data: bytes
-    content_type: str
+    data: bytes = field(repr=False)
+    content_type: str = "message/rfc822"
     received_at: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,0 +1,1 @@
+"""E-mail: messages read into plain values, and the mailboxes that they come from."""

@@ -1,0 +1,5 @@
+"""Write the golden files anew."""
+
+from tests.agents.intake.mail.golden import main
+
+main()

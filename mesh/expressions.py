@@ -4,8 +4,9 @@ The rule: an expression has no effect; what it cannot be evaluated on is an erro
 """
 
 import importlib
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,38 @@ from mesh.errors import SettingsError
 # ``cel`` imports its own command line, and with it prompt_toolkit: half of a planner's start and 18 MB.
 sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 cel = importlib.import_module("cel")
+
+
+_AMOUNTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"([+-]?)(\d+)(?:[.,](\d{1,2}))?",
+        r"([+-]?)(\d{1,3}(?:[. \u00a0]\d{3})+),(\d{1,2})",
+        r"([+-]?)(\d{1,3}(?:[,' \u00a0]\d{3})+)\.(\d{1,2})",
+        r"([+-]?)(\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:,\d{3}){2,})()",
+    )
+)
+
+
+def _minor(text: str) -> int:
+    """An amount such as ``1.234,50``, ``1,234.5`` or ``12`` in hundredths; raises ``ValueError`` when it is not one.
+
+    ``1,234`` could be either of two amounts, and so is none.
+    """
+    for pattern in _AMOUNTS:
+        if found := pattern.fullmatch(text.strip()):
+            sign, whole, part = found.groups(default="")
+            return int(sign + re.sub(r"\D", "", whole) + part.ljust(2, "0"))
+    raise ValueError(f"{text[:40]!r} is no amount, or could be two")
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "first": lambda text, count: text[: max(count, 0)],
+    "lower": lambda text: text.lower(),
+    "trim": lambda text: text.strip(),
+    "minor": _minor,
+}
+"""What expressions may call beside CEL's own: ``first(text, n)``, ``lower(text)``, ``trim(text)``, ``minor(text)``."""
 
 
 class ExpressionError(Exception):
@@ -26,6 +59,8 @@ class Variables:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
         self.context = cel.Context(variables=self._values)
+        for name, function in FUNCTIONS.items():
+            self.context.add_function(name, function)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -18,7 +18,7 @@ import structlog
 
 from agents.intake.arrival import CUT, Arrival
 from agents.intake.errors import UnreadableError
-from agents.intake.mapping import Lookup, Rule, SourceMapping
+from agents.intake.mapping import Lookup, SourceMapping
 from agents.intake.readers import Item, Reader
 from mesh import metrics, subjects
 from mesh.admission import Accepted, Rejected, read
@@ -231,13 +231,14 @@ class Door:
     async def _event(
         self, source: Source, arrival: Arrival, original: str, variables: Variables
     ) -> Ready | Rejected | None:
+        answers = await self._look_up(source.mapping.lookups, variables, {})
         rule = source.mapping.rule(variables)
         if rule is None:
             return Rejected(Reason.UNKNOWN_TYPE, f"no rule of {source.mapping.name} is meant for this")
         if rule.ignore:
             log.info("arrival_ignored", source=arrival.source, key=arrival.key, rule=rule.name, reason=rule.ignore)
             return None
-        await self._look_up(rule, variables)
+        await self._look_up(rule.lookups, variables, answers)
         event = rule.event(variables) | {"channel": arrival.source, "original": original}
         try:
             data = msgspec.json.encode(event)
@@ -246,14 +247,18 @@ class Door:
         found = read(data, {}, self._packs)
         return found if isinstance(found, Rejected) else Ready(found, data)
 
-    async def _look_up(self, rule: Rule, variables: Variables) -> None:
-        answers: dict[str, Any] = {}
-        for lookup in rule.lookups:
-            answers[lookup.name] = await self._ask(rule, lookup, variables)
-            variables.put("found", answers)
+    async def _look_up(
+        self, lookups: Sequence[Lookup], variables: Variables, answers: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Ask these, each seeing the answers of those before it as ``found``; all answers."""
+        found = dict(answers)
+        for lookup in lookups:
+            found[lookup.name] = await self._ask(lookup, variables)
+            variables.put("found", found)
+        return found
 
-    async def _ask(self, rule: Rule, lookup: Lookup, variables: Variables) -> Any:
-        place = f"rule {rule.name}: lookup {lookup.name}"
+    async def _ask(self, lookup: Lookup, variables: Variables) -> Any:
+        place = f"lookup {lookup.name}"
         try:
             args = msgspec.json.encode({name: each.value(variables) for name, each in lookup.args.items()})
             tool = self._toolbox.find(lookup.tool)

@@ -60,12 +60,16 @@ class RuleSource(_Part, frozen=True, kw_only=True):
 
 
 class MappingSource(_Part, frozen=True, kw_only=True):
-    """A mapping file. ``each`` is a CEL expression of a list: every element is an ``item`` of its own."""
+    """A mapping file. ``each`` is a CEL expression of a list: every element is an ``item`` of its own.
+
+    What is in ``lookup`` here is asked before the rules are tried, so that they can depend on it.
+    """
 
     reads: Reads
     rules: Annotated[tuple[RuleSource, ...], msgspec.Meta(min_length=1, max_length=200)]
     signature: Literal["none", "github", "stripe", "standard"] = "none"
     each: str = ""
+    lookup: dict[Name, LookupSource] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class SourceMapping:
     reads: Reads
     signature: str
     each: Expression | None
+    lookups: Sequence[Lookup]
     rules: Sequence[Rule]
 
     def rule(self, variables: Variables) -> Rule | None:
@@ -155,6 +160,7 @@ def load_mapping(path: Path, tools: Mapping[str, Tool], types: Sequence[str]) ->
         reads=source.reads,
         signature=source.signature,
         each=Expression(source.each, f"{path}: each") if source.each else None,
+        lookups=_lookups(source.lookup, str(path), tools),
         rules=tuple(_compiled(rule, str(path), tools) for rule in source.rules),
     )
 
@@ -165,22 +171,26 @@ def _compiled(rule: RuleSource, path: str, tools: Mapping[str, Tool]) -> Rule:
     def expression(text: str, where: str) -> Expression:
         return Expression(text, f"{place}: {where}")
 
-    lookups: list[Lookup] = []
-    for name, lookup in rule.lookup.items():
-        tool = tools.get(lookup.tool)
-        if tool is None or not tool.read_only:
-            raise SettingsError(f"{place}: lookup {name}: no pack has a read-only tool {lookup.tool}")
-        args = {arg: expression(text, f"lookup.{name}.{arg}") for arg, text in lookup.args.items()}
-        lookups.append(Lookup(name, lookup.tool, args))
     return Rule(
         name=rule.name,
         when=expression(rule.when, "when"),
         type=rule.type,
         ignore=rule.ignore,
         attributes={name: expression(getattr(rule, name), name) for name in ("id", "source", "subject", "time")},
-        lookups=tuple(lookups),
+        lookups=_lookups(rule.lookup, place, tools),
         data=_walked(rule.data, "data", expression),
     )
+
+
+def _lookups(sources: Mapping[str, LookupSource], place: str, tools: Mapping[str, Tool]) -> tuple[Lookup, ...]:
+    found: list[Lookup] = []
+    for name, lookup in sources.items():
+        tool = tools.get(lookup.tool)
+        if tool is None or not tool.read_only:
+            raise SettingsError(f"{place}: lookup {name}: no pack has a read-only tool {lookup.tool}")
+        args = {arg: Expression(text, f"{place}: lookup.{name}.{arg}") for arg, text in lookup.args.items()}
+        found.append(Lookup(name, lookup.tool, args))
+    return tuple(found)
 
 
 def _walked(value: Any, place: str, expression: Callable[[str, str], Expression]) -> Any:

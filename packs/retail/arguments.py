@@ -95,12 +95,22 @@ StepArgs = ReturnArgs | ExchangeArgs | CancelArgs | ChangeItemsArgs | ChangeAddr
 
 
 class HandOverArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A customer's message that a person must read: why, and what was made of it so far."""
+    """A customer's message that a person must read: why, and what was made of it so far.
 
-    user_id: Identifier
+    Of a mail from nobody whom the shop knows for certain, ``user_id`` is empty and ``sender`` the address.
+    """
+
+    user_id: Annotated[str, msgspec.Meta(max_length=100)]
     message: Annotated[str, msgspec.Meta(max_length=10_000)]
     reason: Annotated[str, msgspec.Meta(max_length=2_000)]
     options: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
+    sender: Annotated[str, msgspec.Meta(max_length=320)] = ""
+
+
+class CustomerArgs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An address that a customer may have."""
+
+    email: Annotated[str, msgspec.Meta(max_length=320)]
 
 
 STEPS: Mapping[str, type[StepArgs]] = {

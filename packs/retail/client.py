@@ -100,6 +100,10 @@ _answers = msgspec.json.Decoder(_WireAnswer)
 _refusals = msgspec.json.Decoder(_Refusal)
 
 
+class _Customers(msgspec.Struct):
+    users: tuple[str, ...]
+
+
 class Shop:
     """A client of one shop, with its pool of connections."""
 
@@ -145,6 +149,16 @@ class Shop:
             return _lookups.decode(response.content)
         except msgspec.DecodeError as error:
             raise NotSentError(f"GET /lookup answered what is no lookup: {error}") from error
+
+    async def customers(self, email: str) -> tuple[str, ...]:
+        """The ids of the customers with this address; raises ``NotSentError`` when the shop cannot tell."""
+        response = await self._read(f"/customers?{urlencode({'email': email})}")
+        if response.status_code != httpx2.codes.OK:
+            raise NotSentError(f"GET /customers answered {_said(response)}")
+        try:
+            return msgspec.json.decode(response.content, type=_Customers).users
+        except msgspec.DecodeError as error:
+            raise NotSentError(f"GET /customers answered what is no list: {error}") from error
 
     async def change(
         self, kind: str, args: OrderArgs, *, key: str, call_by: float, traceparent: str = ""

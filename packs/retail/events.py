@@ -81,6 +81,18 @@ class ChangePaymentRequested(Request, frozen=True, kw_only=True):
     payment_method_id: Id
 
 
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that came with a message, by its SHA-256 in ``ORIGINALS``; ``type`` is what its content is."""
+
+    name: Annotated[str, msgspec.Meta(max_length=500)]
+    type: Annotated[str, msgspec.Meta(max_length=200)]
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+
+
+Attachments = Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=200)]
+
+
 class MessageReceived(msgspec.Struct, frozen=True, kw_only=True):
     """What a customer wrote, in their own words; nothing else is known of what they want.
 
@@ -90,6 +102,18 @@ class MessageReceived(msgspec.Struct, frozen=True, kw_only=True):
 
     user_id: Id
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+    thread: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    attachments: Attachments = ()
+
+
+class MailUnassigned(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail from nobody whom the shop knows for certain, and ``why``."""
+
+    address: Annotated[str, msgspec.Meta(max_length=320)]
+    message: Annotated[str, msgspec.Meta(max_length=10_000)]
+    why: Line
+    thread: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    attachments: Attachments = ()
 
 
 _MESSAGE = "/message"
@@ -142,6 +166,8 @@ EVENTS = (
     EventType(
         "retail.message.received", MessageReceived, taint=(_MESSAGE,), entity="message", finds=_FINDS, case=_message
     ),
+    EventType("retail.mail.unassigned", MailUnassigned, taint=(_MESSAGE, "/address"), entity="message", finds=_FINDS),
 )
 
 MESSAGE = "retail.message.received"
+UNASSIGNED = "retail.mail.unassigned"

@@ -16,7 +16,7 @@ from mesh.pack import Sheet
 from mesh.records import Context, Party, Plan, Step
 from packs.retail.arguments import ARGUMENTS, ChangeItemsArgs, ExchangeArgs, HandOverArgs, StepArgs, UndoArgs
 from packs.retail.client import Shop
-from packs.retail.events import EVENTS, MESSAGE, MessageReceived, OrderId, Request
+from packs.retail.events import EVENTS, MESSAGE, UNASSIGNED, MailUnassigned, MessageReceived, OrderId, Request
 from packs.retail.facts import CANCEL_REASONS, Lookup, RetailFacts, facts_for
 from packs.retail.tools import SHOP
 
@@ -124,13 +124,18 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True):
 def _of_hand_over(context: Context, step: Step) -> Sheet:
     """A message that a person is to read: nothing moves, and it is the customer's own."""
     try:
-        written = msgspec.json.decode(context.data, type=MessageReceived)
         args = msgspec.json.decode(step.call.args, type=HandOverArgs)
+        if context.event.type == UNASSIGNED:
+            mail = msgspec.json.decode(context.data, type=MailUnassigned)
+            said, party = ("", mail.address, mail.message), Party(kind="address", id=mail.address)
+        else:
+            written = msgspec.json.decode(context.data, type=MessageReceived)
+            said, party = (written.user_id, "", written.message), Party(kind=CUSTOMER, id=written.user_id)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Sheet(facts=msgspec.Raw(msgspec.json.encode(RetailFacts())), source="the message")
-    same = args.user_id == written.user_id and args.message == written.message
+    same = said == (args.user_id, args.sender, args.message)
     facts = RetailFacts(order_found=True, customer_found=True, owner_matches=same, args_amount_matches=True)
-    parties = (Party(kind=CUSTOMER, id=written.user_id),)
+    parties = (party,)
     return Sheet(facts=msgspec.Raw(msgspec.json.encode(facts)), parties=parties, source="the message")
 
 

@@ -10,7 +10,7 @@ import msgspec
 from mesh.errors import ToolRefusedError
 from mesh.mounts.smtp import Notice
 from mesh.tools import Recovery, Tool, ToolCall, VerifyFunction
-from packs.retail.arguments import ARGUMENTS, HandOverArgs, NotifyArgs, OrderArgs, UndoArgs
+from packs.retail.arguments import ARGUMENTS, CustomerArgs, HandOverArgs, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import ChangeAnswer, Shop
 from packs.retail.order import OrderView, OrderViewArgs, view
 from packs.retail.outbox import FolderOutbox
@@ -42,7 +42,7 @@ class Outbox(Protocol):
 def make_tools(recovery: Recovery, *, by_smtp: bool) -> tuple[Tool, ...]:
     """All tools; ``recovery`` is how a change in doubt at the shop is settled."""
     changes = (_change_tool(name, does, recovery) for name, does in _CHANGES.items())
-    return (*changes, _undo_tool(recovery), _notify_tool(by_smtp), _QUOTE, _ORDER, _HAND_OVER)
+    return (*changes, _undo_tool(recovery), _notify_tool(by_smtp), _QUOTE, _ORDER, _CUSTOMER, _HAND_OVER)
 
 
 def _change_tool(name: str, description: str, recovery: Recovery) -> Tool:
@@ -148,6 +148,31 @@ _ORDER = Tool(
     timeout_s=_TIMEOUT_S,
     read_only=True,
     description="a customer's own order: its items, what they can be swapped for, and the customer's ways to pay",
+)
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has an address: ``user_id`` where just one customer has it; ``count`` says how many do."""
+
+    user_id: str = ""
+    count: int = 0
+
+
+async def _find_customer(args: CustomerArgs, call: ToolCall) -> Customer:
+    shop: Shop = call.system
+    found = await shop.customers(args.email) if args.email else ()
+    return Customer(user_id=found[0] if len(found) == 1 else "", count=len(found))
+
+
+_CUSTOMER = Tool(
+    name="retail.customer",
+    args=CustomerArgs,
+    run=_find_customer,
+    recovery=Recovery.IDEMPOTENT,
+    target=SHOP,
+    timeout_s=_TIMEOUT_S,
+    read_only=True,
+    description="the customer who has an address",
 )
 
 

@@ -70,6 +70,7 @@ class Shop:
         routes = [
             Route("/health", self.health),
             Route("/lookup", self.lookup),
+            Route("/customers", self.customers),
             Route("/export", self.export),
             Route("/changes", self.list_changes, methods=["GET"]),
             Route("/changes", self.change, methods=["POST"]),
@@ -98,6 +99,10 @@ class Shop:
         wanted = query.get("order"), query.get("user"), query.getlist("variant")
         found = await self._run(self._store.lookup, *wanted, siblings=query.get("siblings") == "yes")
         return _json(found)
+
+    async def customers(self, request: Request) -> Response:
+        """Answer who has an address."""
+        return _json({"users": await self._run(self._store.customers, request.query_params.get("email", ""))})
 
     async def export(self, _: Request) -> Response:
         """Answer every order and user."""

@@ -134,6 +134,11 @@ class Store:
             variants={k: None if found is None else msgspec.Raw(found) for k, found in variants.items()},
         )
 
+    def customers(self, email: str) -> list[str]:
+        """Give the ids of the users with this address, letter case aside."""
+        query = "SELECT user_id FROM users WHERE lower(json_extract(document, '$.email')) = ? ORDER BY user_id LIMIT 10"
+        return [str(user_id) for (user_id,) in self._db.execute(query, (email.lower(),))]
+
     def export(self) -> Export:
         """Give every order and user."""
         orders = self._db.execute("SELECT order_id, document FROM orders ORDER BY order_id").fetchall()

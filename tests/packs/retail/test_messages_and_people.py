@@ -72,7 +72,7 @@ class Site:
             found = await service.ask(self.bus, "policy", "show", TaskRequest(task_id=task), Shown)
             return None if found.plan_digest == after else found
 
-        return await _until(look)
+        return await wait_for(look)
 
     async def say(self, shown: Shown, word: Word, *changes: Change) -> WordAnswer:
         """The agent's signed word."""
@@ -85,7 +85,7 @@ class Site:
             item = await self.journal.record(f"task.outcome.retail.{task}.-")
             return item.record if item and isinstance(item.record, Outcome) else None
 
-        return await _until(look)
+        return await wait_for(look)
 
     async def prompts(self, task: str) -> dict[str, Prompt]:
         """What models were asked, by name, in order."""
@@ -101,7 +101,8 @@ class Site:
         return [path.read_text(encoding="utf-8") for path in Path(self.options["outbox_dir"]).glob("*.eml")]
 
 
-async def _until(look: Callable[[], Awaitable[T | None]]) -> T:
+async def wait_for(look: Callable[[], Awaitable[T | None]]) -> T:
+    """What ``look`` finds, once it does."""
     async with asyncio.timeout(20):
         while True:
             if (found := await look()) is not None:
@@ -115,7 +116,7 @@ async def site_with(folder: Path, *said: Conversation, config: str = "") -> Asyn
     demo = load_demo("retail")
     systems: Systems = demo.systems(demo.sample, folder / "systems", {})
     agent = Identity.create(folder / "sam.nk", "sam")
-    settings = load(None, {"WORKMESH_STATE_DIR": str(folder / "site")})
+    settings = load(folder / "workmesh.toml", {"WORKMESH_STATE_DIR": str(folder / "site")})
     async with scripted_model(said) as model:
         env = {
             "WORKMESH_MODELS__USE": "yes",

@@ -16,7 +16,7 @@ from mesh.memory import Question
 from mesh.records import Plan, Step, Verdict
 from packs.retail.arguments import ARGUMENTS, NotifyArgs, OrderArgs, UndoArgs
 from packs.retail.client import Shop
-from packs.retail.events import EVENTS, MESSAGE
+from packs.retail.events import EVENTS, MESSAGE, UNASSIGNED
 from packs.retail.quote import usd
 from packs.retail.shop.process import ShopProcess
 from tests.packs.retail.storefront import accept, assessed, lines, plan_for, playbooks
@@ -53,7 +53,8 @@ def _args(plan: Plan, step_id: str) -> Any:
 
 def test_every_event_type_has_one_playbook_named_after_its_tool() -> None:
     assert {book.events for book in playbooks()} == {(kind.name,) for kind in EVENTS} - {(MESSAGE,)}
-    assert all(book.events == (f"{book.variant_of or book.name}.requested",) for book in playbooks())
+    requests = [book for book in playbooks() if book.events != (UNASSIGNED,)]
+    assert all(book.events == (f"{book.variant_of or book.name}.requested",) for book in requests)
     assert [book.name for book in playbooks() if book.variant_of] == ["retail.cancel-checked", "retail.return-checked"]
 
 
@@ -110,7 +111,7 @@ async def test_a_plan_repeats_the_request_and_can_take_its_own_change_back(
         assert undo.change_key == step.effect_key == effect_key(context.header.task_id, "change")
         assert undo.order_id == event["data"]["order_id"]
         assert (await plan_for(context, systems)).digest == plan.digest
-    assert len(seen) == len(EVENTS) - 1  # a message in free text has no playbook of its own
+    assert seen == {kind.name for kind in EVENTS} - {MESSAGE, UNASSIGNED}  # these two are words
 
 
 async def test_each_plan_ends_with_a_letter_to_the_customer_that_may_fail(
@@ -171,6 +172,8 @@ async def test_a_customer_whom_the_shop_does_not_know_gets_no_letter_and_is_deni
 def test_a_playbook_recalls_what_is_known_of_the_customer_and_what_people_corrected_in_it(retail_data: Path) -> None:
     seen = Variables({"data": lines(retail_data / "events.jsonl")[0]["data"]})
     for book in playbooks():
+        if book.events == (UNASSIGNED,):
+            continue  # nobody knows whose it is
         questions = [recall.question("retail", seen) for recall in book.recall]
         assert questions == [
             Question(scope=Scope(domain="retail"), subject="customer/omar_anderson_3203", limit=5),

@@ -69,13 +69,15 @@ async def _box(url: str, **options: Any) -> AsyncIterator[Toolbox]:
 
 def test_every_tool_of_the_pack_says_how_its_effects_are_settled() -> None:
     by_name = {tool.name: tool for tool in tools(RetailOptions())}
-    assert by_name.keys() == ARGUMENTS.keys() | {"retail.quote", "retail.order", "retail.hand-over"}
+    others = {"retail.quote", "retail.order", "retail.customer", "retail.hand-over"}
+    assert by_name.keys() == ARGUMENTS.keys() | others
     for name, kind in ARGUMENTS.items():
         assert by_name[name].args is kind
         assert by_name[name].recovery is Recovery.IDEMPOTENT
         assert by_name[name].verify is not None
     assert by_name["retail.quote"].read_only
     assert by_name["retail.order"].read_only
+    assert by_name["retail.customer"].read_only
     verifiable = {tool.name: tool.recovery for tool in tools(RetailOptions(recovery="verifiable"))}
     assert verifiable["retail.return"] is verifiable["retail.undo"] is Recovery.VERIFIABLE
     by_smtp = {tool.name: tool for tool in tools(RetailOptions(smtp_url="smtp://mail"))}

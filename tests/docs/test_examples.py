@@ -17,6 +17,7 @@ PAGES = (
             "journal",
             "effects",
             "packs",
+            "intake",
             "tools",
             "policies",
             "governance",

@@ -15,12 +15,14 @@ from rich.text import Text
 from console.demo.driver import Run
 from console.demo.killer import recovery_times
 from console.demo.ledger import OUTCOMES, LineOutcome, collect, counts
+from mesh.demo import Measured
 from mesh.inference import Mode
 from mesh.prices import load_prices
 from mesh.records import Outcome, OutcomeStatus
 from mesh.scripted.calls import Call
 from mesh.spending import cost, dollars
 
+_MEASURE = "measure_"
 # What a pack expects in its own words: a refusal may be policy's, and a person who is asked has not answered yet.
 _ALSO = {"refused": "denied", "person": "waiting"}
 _STYLES = {
@@ -70,6 +72,9 @@ def report(run: Run, expected: Path | None) -> Report:
         summary["model_micro_usd"] = cost(tuple(run.ledger.usage))
         summary["uncertain_micro_usd"] = cost(tuple(use for use in run.ledger.usage if not use.certain))
         summary["billed_micro_usd"] = billed(run.billed)
+    if isinstance(run.plan.demo, Measured):
+        found = run.plan.demo.measures(run.ledger.ended())
+        summary |= {f"{_MEASURE}{name}": value for name, value in found.items()}
     if run.killer is not None:
         recoveries = recovery_times(run.killer.kills, _spans(run)) or [0.0]
         summary["kills"] = len(run.killer.kills)
@@ -121,6 +126,11 @@ def show(result: Report, run: Run, console: Console) -> None:
             f"{numbers['kills']} processes killed; tasks under way ended after {numbers['recovery_p50_s']} s "
             f"(median), {numbers['recovery_max_s']} s (most)"
         )
+    if found := {name: value for name, value in numbers.items() if name.startswith(_MEASURE)}:
+        measures = Table("measure", "value", title=f"How {run.plan.pack} works, from the journal")
+        for name, value in found.items():
+            measures.add_row(name.removeprefix(_MEASURE).replace("_", " "), f"{value:g}")
+        console.print(measures)
     for problem in result.problems[:20]:
         console.print(Text.assemble(("problem: ", "bold red"), problem))
     if result.problems:

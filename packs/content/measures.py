@@ -4,6 +4,7 @@ The rule: only what tasks came to counts, by their contexts and outcomes; nothin
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -11,11 +12,8 @@ import msgspec
 
 from mesh.records import Context, Outcome, OutcomeStatus
 
-_WORDS = {
-    "content.draft.requested": "drafts",
-    "content.edit.submitted": "edits",
-    "content.localisation.requested": "localisations",
-}
+_WRITTEN = {"content.draft", "content.edit", "content.merge"}
+_REWORK = {"content.merge": "merges", "content.correct": "corrections", "content.withdraw": "takedowns"}
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,26 +45,26 @@ def measure(tasks: Iterable[tuple[Context, Outcome]]) -> Measures:
     """The measures of these tasks, in any order."""
     begun: dict[str, datetime] = {}
     public: dict[str, datetime] = {}
-    revised: dict[str, int] = {}
-    counted: dict[str, int] = {}
+    revised: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     done = 0
     for context, outcome in tasks:
         kind, data = context.event.type, msgspec.json.decode(context.data, type=_Data)
+        slug, tools = data.slug or context.event.subject.rpartition("/")[2], set(outcome.tools)
         if outcome.status is not OutcomeStatus.COMPLETED:
-            counted["refused"] = counted.get("refused", 0) + (kind == "content.publish.requested")
+            counted["refused"] += kind == "content.publish.requested"
             continue
         done += 1
-        if kind == "content.brief.submitted":
-            begun[data.slug] = context.event.accepted_at
-        elif "content.release" in outcome.tools:
-            at = outcome.header.at
-            public[data.slug] = min(at, public.get(data.slug, at))
-        elif kind in _WORDS:
-            revised[data.slug] = revised.get(data.slug, 0) + (kind != "content.localisation.requested")
-        for name in _rework(kind, data.verdict, outcome.tools):
-            counted[name] = counted.get(name, 0) + 1
+        if "content.brief" in tools:
+            begun[slug] = context.event.accepted_at
+        elif tools & _WRITTEN:
+            revised[slug] += 1
+        if "content.release" in tools:
+            public[slug] = min(outcome.header.at, public.get(slug, outcome.header.at))
+        counted["changes"] += kind == "content.review.given" and data.verdict == "changes"
+        counted.update(_REWORK[tool] for tool in tools & _REWORK.keys())
     times = [(at - begun[slug]) / timedelta(seconds=1) for slug, at in public.items() if slug in begun]
-    again = sum(counted.get(name, 0) for name in ("changes", "merges", "corrections", "takedowns"))
+    again = sum(counted[name] for name in ("changes", "merges", "corrections", "takedowns"))
     revisions = sum(count for slug, count in revised.items() if slug in public)
     return Measures(
         briefs=len(begun),
@@ -75,21 +73,11 @@ def measure(tasks: Iterable[tuple[Context, Outcome]]) -> Measures:
         velocity_max_s=round(max(times), 2) if times else 0.0,
         revisions=revisions,
         revision_rate=round(revisions / len(public), 2) if public else 0.0,
-        changes_asked=counted.get("changes", 0),
-        merges=counted.get("merges", 0),
-        corrections=counted.get("corrections", 0),
-        takedowns=counted.get("takedowns", 0),
+        changes_asked=counted["changes"],
+        merges=counted["merges"],
+        corrections=counted["corrections"],
+        takedowns=counted["takedowns"],
         rework_rate=round(again / done, 3) if done else 0.0,
-        refused_publications=counted.get("refused", 0),
+        refused_publications=counted["refused"],
     )
 
-
-def _rework(kind: str, verdict: str, tools: tuple[str, ...]) -> Iterable[str]:
-    if kind == "content.review.given" and verdict == "changes":
-        yield "changes"
-    if "content.merge" in tools:
-        yield "merges"
-    if kind == "content.correction.requested":
-        yield "corrections"
-    if kind == "content.takedown.requested":
-        yield "takedowns"

@@ -62,6 +62,7 @@ pack = Pack(
     connect=connect,
     playbooks=FOLDER / "playbooks",
     policies=FOLDER / "policies",
+    prompts=FOLDER / "prompts",
     facts=read_facts,
     remembers=remembered,
 )

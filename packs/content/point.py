@@ -20,7 +20,9 @@ from packs.content.events import (
     MESSAGE,
     Asked,
     BriefSubmitted,
+    DraftRequested,
     EditSubmitted,
+    LocalisationRequested,
     MergeRequested,
     MessageReceived,
     PublishRequested,
@@ -31,6 +33,7 @@ from packs.content.reads import SITE_TARGET, Site, composed, merged, open_merge,
 
 HAND_OVER = "content.hand-over"
 REVERT = "content.revert"
+DRAFT, LOCALISE = "content.draft", "content.localise"
 ARTICLE = "article"
 
 _REQUESTS = {kind.name: kind.data for kind in EVENTS}
@@ -44,7 +47,7 @@ async def read_facts(context: Context, plan: Plan, step: Step, systems: Mapping[
     """
     if step.call.tool == HAND_OVER:
         return _of_hand_over(context, step)
-    asked, args = requested(context, plan), _arguments(step)
+    asked, args = requested(context, plan, step), _arguments(step)
     if asked is None or args is None or not _undoes_itself(context, asked, step):
         return _sheet(ContentFacts())
     try:
@@ -86,29 +89,35 @@ async def _look(plan: Plan, asked: Asked | MergeRequested, args: Arguments, syst
     return seen
 
 
-def requested(context: Context, plan: Plan) -> Asked | MergeRequested | None:
+def requested(context: Context, plan: Plan, step: Step) -> Asked | MergeRequested | None:
     """What is asked for, or ``None`` when it is none of this pack's requests.
 
     What models read in a message counts only as far as the message bears it out: it names the article, and who asks is
-    who wrote it.
+    who wrote it. Of a message that was not read so only a text for the article that the step names counts.
     """
     kind = _REQUESTS.get(context.event.type)
     try:
         if context.event.type != MESSAGE:
             request: object = msgspec.json.decode(context.data, type=kind) if kind else None
         else:
-            request = _in_message(context, plan)
+            request = _in_message(context, plan, step)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return request if isinstance(request, Asked | MergeRequested) else None
 
 
-def _in_message(context: Context, plan: Plan) -> object:
+def _in_message(context: Context, plan: Plan, step: Step) -> object:
     written = msgspec.json.decode(context.data, type=MessageReceived)
-    if plan.understood is None:
-        return None
-    kind = _REQUESTS.get(plan.understood.event_type)
-    request = msgspec.json.decode(plan.understood.data, type=kind) if kind else None
+    request: object = None
+    if plan.understood is not None:
+        kind = _REQUESTS.get(plan.understood.event_type)
+        request = msgspec.json.decode(plan.understood.data, type=kind) if kind else None
+    elif step.call.tool in (DRAFT, LOCALISE):
+        args = msgspec.json.decode(step.call.args, type=PageArgs)
+        if step.call.tool == DRAFT:
+            request = DraftRequested(slug=args.slug, by=written.by, base=args.on)
+        elif args.locale != SOURCE:
+            request = LocalisationRequested(slug=args.slug, by=written.by, locales=(args.locale,))
     if not isinstance(request, Asked) or request.by != written.by:
         return None
     return request if Sources([written.message]).holds(request.slug) else None

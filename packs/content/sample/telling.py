@@ -138,16 +138,20 @@ class Story:
                 if line.get("slug") == self.slug:
                     for name in ("slug", "files", "revisions", "state"):
                         line.pop(name)
-            self.book.expected[n] |= {
-                "slug": self.slug,
-                "state": "live",
-                "revisions": {locale: self.heads[locale].revision for locale in self.brief.locales},
-                "files": {
-                    path_of(self.slug, locale): render(self.slug, self.heads[locale], self.brief)
-                    for locale in self.brief.locales
-                },
-            }
+            self.book.expected[n] |= self.public()
         return n
+
+    def public(self) -> dict[str, Any]:
+        """What is public when the heads are."""
+        locales = self.brief.locales
+        return {
+            "slug": self.slug,
+            "state": "live",
+            "revisions": {locale: self.heads[locale].revision for locale in locales},
+            "files": {
+                path_of(self.slug, locale): render(self.slug, self.heads[locale], self.brief) for locale in locales
+            },
+        }
 
     def take_down(self, reason: str, outcome: str = "completed", by: str = "ann") -> int:
         """The article is to go."""

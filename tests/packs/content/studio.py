@@ -64,12 +64,12 @@ class Studio:
         found: Repository = self.systems[SITE_TARGET].repository
         return found
 
-    def accept(self, kind: str, *, source: str = "/studio", **data: Any) -> Context:
+    def accept(self, kind: str, *, via: str = "/studio", **data: Any) -> Context:
         """The context that perception writes for an event, which must be acceptable."""
         event = {
             "specversion": "1.0",
             "id": f"e{next(self.numbers)}",
-            "source": source,
+            "source": via,
             "type": f"content.{kind}",
             "subject": f"article/{data.get('slug', '-')}",
             "data": msgspec.to_builtins(data),
@@ -132,9 +132,9 @@ class Studio:
             for step in plan.steps
         ]
 
-    async def ask(self, kind: str, *roles: str, source: str = "/studio", **data: Any) -> Assessment:
+    async def ask(self, kind: str, *roles: str, via: str = "/studio", **data: Any) -> Assessment:
         """Ask for something, and have it done if policy allows it."""
-        context = self.accept(kind, source=source, **data)
+        context = self.accept(kind, via=via, **data)
         plan = await self.plan(context)
         said = await self.judge(context, plan, *roles)
         if said.verdict == "allow":

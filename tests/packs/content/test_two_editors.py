@@ -82,7 +82,7 @@ async def test_an_open_merge_becomes_a_task_for_a_person_by_the_outbox_of_the_cm
             "content.merge.requested",
             {"slug": "lamp", "merge": kept["merge"]},
         )
-        context = studio.accept("merge.requested", source="/cms", slug="lamp", merge=kept["merge"])
+        context = studio.accept("merge.requested", via="/cms", slug="lamp", merge=kept["merge"])
         plan = await studio.plan(context)
         shown = msgspec.json.decode(plan.steps[0].call.args)
         assert (shown["base"], shown["ours"], shown["theirs"]) == (
@@ -96,7 +96,7 @@ async def test_an_open_merge_becomes_a_task_for_a_person_by_the_outbox_of_the_cm
         assert "Bob's line.\nEve's line.\n" in await studio.text()
         merge = await studio.cms.merge(str(kept["merge"]))
         assert merge is not None and not merge.open
-        again = await studio.plan(studio.accept("merge.requested", source="/cms", slug="lamp", merge=kept["merge"]))
+        again = await studio.plan(studio.accept("merge.requested", via="/cms", slug="lamp", merge=kept["merge"]))
         assert again.refusal == "there is nothing left to bring together"
 
 

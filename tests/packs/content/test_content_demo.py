@@ -23,11 +23,6 @@ def test_the_sample_runs_and_verifies_itself(workmesh: Workmesh) -> None:
     assert summary["measure_velocity_p50_s"] > 0
 
 
-def test_without_approvals_the_conflict_and_the_takedown_wait(workmesh: Workmesh) -> None:
-    shown = workmesh.run("demo", "content", "--approve", "none", code=1)
-    assert "waits for approval by editor" in shown
-
-
 def test_messages_are_read_by_models(workmesh: Workmesh) -> None:
     shown = workmesh.run("demo", "content", "--text")
     assert "verified: nothing lost, nothing repeated, all as expected" in shown

@@ -95,13 +95,15 @@ def show(result: Report, run: Run, console: Console) -> None:
     by_outcome: dict[str, list[LineOutcome]] = {name: [] for name in (*OUTCOMES, "lost")}
     for line in result.outcomes:
         by_outcome[line.outcome].append(line)
-    table = Table("outcome", "events", "money (USD)", "most frequent reason", title="What came of the events")
+    money = ["money (USD)"] if any(line.amount for line in result.outcomes) else []
+    table = Table("outcome", "events", *money, "most frequent reason", title="What came of the events")
     for name, lines in by_outcome.items():
         if lines:
             reasons = Counter(line.reason for line in lines if line.reason).most_common(1)
             reason = f"{reasons[0][0]} ({reasons[0][1]})" if reasons else ""
             amount = f"{sum(line.amount for line in lines):,.2f}" if any(line.amount for line in lines) else ""
-            table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), amount, reason)
+            amounts = [amount] if money else []
+            table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), *amounts, reason)
     console.print(table)
     stages = Table("stage", "median ms", "p99 ms", title="From acceptance of the event to each record")
     for stage, values in _stage_times(list(run.ledger.outcomes.values())).items():

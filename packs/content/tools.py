@@ -33,6 +33,7 @@ from packs.content.page import path_of, render
 from packs.content.reads import CMS, READS, SITE_TARGET, Site
 from packs.content.repository import Committed
 from packs.content.text import look
+from packs.content.views import is_embargoed
 
 _TIMEOUT_S = 3.0
 _SITE_TIMEOUT_S = 10.0  # a commit is some files with fsync, under a lock that others may hold
@@ -200,6 +201,8 @@ async def _commit(args: CommitArgs, call: ToolCall) -> Committed:
     article = await site.cms.article(args.slug)
     if article.brief is None:
         raise ToolRefusedError("no_article", f"there is no article {args.slug}")
+    if is_embargoed(article):
+        raise ToolRefusedError("embargo", f"{args.slug} is under embargo until {article.brief.embargo}")
     files: dict[str, str | None] = {}
     for file in args.files:
         page = await site.cms.page(args.slug, file.locale, file.revision)

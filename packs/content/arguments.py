@@ -46,7 +46,8 @@ class EditArgs(PageArgs, frozen=True, kw_only=True):
 
 class MergeArgs(Arguments, frozen=True, kw_only=True):
     """What a person sees of a merge, to the letter: ``base``, ``ours`` (handed in), ``theirs`` (what stands), and the
-    ``text`` that is to stand on revision ``on``, with the number of places that both sides changed.
+    ``text`` that is to stand on revision ``on``, with the number of places that both sides changed. ``editor`` is who
+    has written the text in place of the one proposed.
     """
 
     locale: Locale
@@ -59,6 +60,7 @@ class MergeArgs(Arguments, frozen=True, kw_only=True):
     author: Name
     of: Revision = 0
     settles: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    editor: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.:\-]{0,79})?\Z")] = ""
 
 
 class ReviewArgs(Arguments, frozen=True, kw_only=True):

@@ -79,7 +79,9 @@ class ContentFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read for a step. ``made`` is the text by template, ``merged`` how a person's text fits what stands."""
+    """What was read for a step. ``made`` is the text by template, ``merged`` how a person's text fits what stands,
+    ``corrector`` who has corrected the plan.
+    """
 
     article: Article
     staff: tuple[Person, ...]
@@ -88,7 +90,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     merged: MergeView | None = None
     publication: Publication | None = None
     by_model: bool = False
-    corrected: bool = False
+    corrector: str = ""
 
 
 def facts_of(event_source: str, asked: Asked | MergeRequested, args: Arguments, seen: Seen) -> ContentFacts:
@@ -104,7 +106,7 @@ def facts_of(event_source: str, asked: Asked | MergeRequested, args: Arguments, 
         as_asked=args.slug == asked.slug and is_as_asked(asked, args, seen),
         known=known,
         may=isinstance(asked, MergeRequested) or (person is not None and may(person, asked)),
-        corrected=seen.corrected,
+        corrected=bool(seen.corrector),
         on_head=True,
         shown=True,
         clean=True,
@@ -180,7 +182,7 @@ def _is_made(asked: Asked | MergeRequested, args: PageArgs, seen: Seen) -> bool:
         return False
     if isinstance(asked, DraftRequested) and args.on != asked.base:
         return False
-    return args.text == made.text or seen.by_model or seen.corrected
+    return args.text == made.text or (seen.by_model and not seen.corrector)
 
 
 def _is_merged(args: PageArgs, seen: Seen) -> bool:
@@ -189,6 +191,18 @@ def _is_merged(args: PageArgs, seen: Seen) -> bool:
     return (
         merged is not None and merged.state in ("ahead", "clean") and (args.text, args.of) == (merged.text, merged.of)
     )
+
+
+def _is_shown(args: MergeArgs, merged: MergeView | None, corrector: str) -> bool:
+    """Whether a merge shows what is merged; a text that a person wrote in its place names that person."""
+    if merged is None:
+        return False
+    theirs = (merged.base, merged.ours, merged.theirs, merged.conflicts, merged.of)
+    if (args.base, args.ours, args.theirs, args.conflicts, args.of) != theirs:
+        return False
+    if args.text == merged.text:
+        return not args.editor
+    return bool(corrector) and args.editor == corrector
 
 
 def _about_texts(facts: ContentFacts, asked: Asked | MergeRequested, args: Arguments, seen: Seen) -> ContentFacts:
@@ -201,17 +215,13 @@ def _about_texts(facts: ContentFacts, asked: Asked | MergeRequested, args: Argum
             return change(_looked(facts, seen, [args.text]), on_head=on_head, authors=_people(args.author))
         case MergeArgs():
             merged = seen.publication.moved if seen.publication else seen.merged
-            shown = merged is not None and (args.base, args.ours, args.theirs, args.conflicts, args.of) == (
-                *(merged.base, merged.ours, merged.theirs, merged.conflicts, merged.of),
-            )
-            same = merged is not None and (args.text == merged.text or seen.corrected)
             head = seen.article.page(args.locale)
             return change(
                 _looked(facts, seen, [args.text]),
                 on_head=merged is not None and args.on == merged.on and args.settles == merged.settles,
-                shown=shown and same,
+                shown=_is_shown(args, merged, seen.corrector),
                 clean=args.conflicts == 0,
-                authors=_people(args.author, *(head.authors if head else ())),
+                authors=_people(args.author, args.editor, *(head.authors if head else ())),
             )
         case ReviewArgs():
             page = seen.article.page(args.locale)
@@ -280,4 +290,4 @@ def _site_known(seen: Seen) -> bool:
 
 
 def _people(*names: str) -> tuple[PersonRef, ...]:
-    return tuple(PersonRef(id=name) for name in dict.fromkeys(names) if name != SITE)
+    return tuple(PersonRef(id=name) for name in dict.fromkeys(names) if name not in ("", SITE))

@@ -80,4 +80,3 @@ def measure(tasks: Iterable[tuple[Context, Outcome]]) -> Measures:
         rework_rate=round(again / done, 3) if done else 0.0,
         refused_publications=counted["refused"],
     )
-

@@ -3,6 +3,7 @@
 The rule: it never takes the plan's word; who asks, and for what, stands in the event, and their rights in the CMS.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ REVERT = "content.revert"
 DRAFT, LOCALISE = "content.draft", "content.localise"
 ARTICLE = "article"
 
+_CORRECTED = re.compile(r"corrected by ([^ ]+) \(")
+
 _REQUESTS = {kind.name: kind.data for kind in EVENTS}
 _SOURCE_SAID = "the CMS and the repository, read now"
 
@@ -67,7 +70,7 @@ async def _look(plan: Plan, asked: Asked | MergeRequested, args: Arguments, syst
         article=article if article.brief else msgspec.structs.replace(article, brief=of_brief),
         staff=tuple(await cms.staff()),
         by_model=plan.origin is Origin.MODEL,
-        corrected=plan.revision > 0 and not plan.anew,
+        corrector=_corrector(plan),
     )
     if of_brief is not None and article.brief is not None and article.brief != of_brief:
         return msgspec.structs.replace(seen, article=article)  # the step will not be as asked: the slug is taken
@@ -132,6 +135,12 @@ def _of_hand_over(context: Context, step: Step) -> Sheet:
         return _sheet(ContentFacts())
     same = args.by == written.by and args.message == written.message
     return _sheet(ContentFacts(found=True, as_asked=same, known=True, may=True, safe=True, on_head=True, shown=True))
+
+
+def _corrector(plan: Plan) -> str:
+    """Who has corrected the plan last, as policy notes it; only policy may write such a plan."""
+    found = _CORRECTED.match(plan.notes[-1]) if plan.revision and not plan.anew and plan.notes else None
+    return found.group(1) if found else ("?" if plan.revision and not plan.anew else "")
 
 
 def _brief(asked: Brief | None, stands: Brief | None) -> Brief | None:

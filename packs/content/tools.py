@@ -135,6 +135,7 @@ async def _merge(args: MergeArgs, call: ToolCall) -> Done:
         text=args.text,
         author=args.author,
         of=args.of,
+        co_author=args.editor or None,
         merges=text_digest(args.ours),
         settles=args.settles,
     )

@@ -1,7 +1,7 @@
 """A whole site with the content pack and its systems, for tests of what the processes do together."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,12 +101,12 @@ class ContentSite:
 
 
 @asynccontextmanager
-async def content_site(folder: Path, *roles: str) -> AsyncIterator[ContentSite]:
+async def content_site(folder: Path, *roles: str, env: Mapping[str, str] | None = None) -> AsyncIterator[ContentSite]:
     """A site in this folder with these roles running."""
     with CmsProcess(FOLDER, folder / "cms.db") as cms:
-        env = {
+        own = {
             "WORKMESH_PACKS__CONTENT__CMS_URL": cms.url,
             "WORKMESH_PACKS__CONTENT__REPOSITORY": str(folder / "site.git"),
         }
-        async with world_in(folder, *roles, env=env) as world:
+        async with world_in(folder, *roles, env={**own, **(env or {})}) as world:
             yield ContentSite(world, cms.url, folder)

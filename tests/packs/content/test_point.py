@@ -138,11 +138,17 @@ async def test_a_person_may_write_the_merge_and_another_one_agrees(studio: Studi
     )
     ours = text.replace(said, "Eve's line.")
     context = studio.accept("edit.submitted", slug="lamp", by="eve", locale="en", base=1, text=ours)
-    plan = msgspec.structs.replace(await studio.plan(context), revision=1)  # as policy writes a person's correction
-    written = forged(plan, "merge", text=text.replace(said, "What Bob and Eve say."))
+    notes = ("corrected by cleo (editor): both",)  # as policy writes a person's correction
+    plan = msgspec.structs.replace(await studio.plan(context), revision=1, notes=notes)
+    words = text.replace(said, "What Bob and Eve say.")
+    for editor in ("", "ann", "eve"):
+        assert (
+            await studio.judge(context, forged(plan, "merge", text=words, editor=editor), "editor")
+        ).verdict == "deny"
+    written = forged(plan, "merge", text=words, editor="cleo")
     assert (await studio.judge(context, written)).verdict == "needs_approval"
     assert (await studio.judge(context, written, "editor")).verdict == "allow"
-    assert (await studio.judge(context, forged(plan, "merge", text=SCRIPT), "editor")).verdict == "deny"
+    assert (await studio.judge(context, forged(plan, "merge", text=SCRIPT, editor="cleo"), "editor")).verdict == "deny"
 
 
 async def test_what_somebody_changed_in_the_repository_comes_into_the_cms_first(studio: Studio) -> None:

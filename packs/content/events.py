@@ -57,10 +57,11 @@ class DraftRequested(Asked, frozen=True, kw_only=True):
 
 
 class EditSubmitted(Asked, frozen=True, kw_only=True):
-    """A person's text, made from revision ``base``."""
+    """A person's text, made from revision ``base``; ``of`` is the source's revision that it is of (0: as before)."""
 
     locale: Locale
     base: Revision
+    of: Revision = 0
     text: Annotated[Text, msgspec.Meta(min_length=1)]
 
     def __post_init__(self) -> None:

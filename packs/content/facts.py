@@ -182,7 +182,7 @@ def _is_made(asked: Asked | MergeRequested, args: PageArgs, seen: Seen) -> bool:
         return False
     if isinstance(asked, DraftRequested) and args.on != asked.base:
         return False
-    return args.text == made.text or (seen.by_model and not seen.corrector)
+    return (args.text == made.text and not made.conflicts) or (seen.by_model and not seen.corrector)
 
 
 def _is_merged(args: PageArgs, seen: Seen) -> bool:

@@ -77,7 +77,9 @@ async def _look(plan: Plan, asked: Asked | MergeRequested, args: Arguments, syst
     change = msgspec.structs.replace
     match asked:
         case EditSubmitted():
-            seen = change(seen, merged=await merged(cms, article, asked.locale, asked.base, asked.text, asked.by))
+            seen = change(
+                seen, merged=await merged(cms, article, asked.locale, asked.base, asked.text, asked.by, asked.of)
+            )
         case MergeRequested():
             seen = change(seen, merged=await open_merge(cms, article, asked.merge))
         case PublishRequested() | TakedownRequested():

@@ -9,7 +9,8 @@ from mesh.tools import Recovery, Tool, ToolCall, ToolFunction
 from packs.content.arguments import Arguments
 from packs.content.client import Cms
 from packs.content.cms.documents import SOURCE, Article, Brief, Locale, Name, Revision, Text
-from packs.content.drafting import assign, draft, localise
+from packs.content.drafting import STUDIO, assign, draft, localise
+from packs.content.merging import merge
 from packs.content.page import path_of
 from packs.content.repository import Repository
 from packs.content.views import (
@@ -51,10 +52,11 @@ class ComposeArgs(Arguments, frozen=True, kw_only=True):
 
 
 class MergedArgs(Arguments, frozen=True, kw_only=True):
-    """A text handed in by somebody, made from revision ``base``."""
+    """A text handed in by somebody, made from revision ``base``, of revision ``of`` of the source."""
 
     locale: Locale
     base: Revision
+    of: Revision = 0
     text: Text
     author: Name
 
@@ -90,20 +92,25 @@ async def composed(cms: Cms, article: Article, locale: str, brief: Brief | None 
         return Composed(found=True, text=draft(known), on=on) if known else Composed(found=False)
     if source is None:
         return Composed(found=False)
-    text = localise(source.text, await cms.glossary(locale))
-    return Composed(found=True, text=text, on=on, of=source.revision)
+    glossary = await cms.glossary(locale)
+    text = localise(source.text, glossary)
+    if head is None or set(head.authors) <= {STUDIO}:
+        return Composed(found=True, text=text, on=on, of=source.revision)
+    before = await cms.page(article.slug, SOURCE, head.of)
+    together = merge(localise(before.text, glossary) if before else "", text, head.text)
+    return Composed(found=True, text=together.text, on=on, of=source.revision, conflicts=together.conflicts)
 
 
 async def _merged(args: MergedArgs, call: ToolCall) -> MergeView:
     cms: Cms = call.system
-    return await merged(cms, await cms.article(args.slug), args.locale, args.base, args.text, args.author)
+    return await merged(cms, await cms.article(args.slug), args.locale, args.base, args.text, args.author, args.of)
 
 
-async def merged(cms: Cms, article: Article, locale: str, on: int, text: str, author: str) -> MergeView:
+async def merged(cms: Cms, article: Article, locale: str, on: int, text: str, author: str, of: int = 0) -> MergeView:
     """What must be done to have a text stand that was made from revision ``on``."""
     base = await cms.page(article.slug, locale, on) if on else None
     known = "" if on == 0 else base.text if base else None
-    return merge_view(article, locale, known, text, author, on)
+    return merge_view(article, locale, known, text, author, on, of)
 
 
 async def _open_merge(args: OpenMergeArgs, call: ToolCall) -> MergeView:

@@ -23,12 +23,17 @@ class ArticleView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Composed(msgspec.Struct, frozen=True, kw_only=True):
-    """A text by template, the revision that it goes on, and the source's revision that it translates."""
+    """A text by template, the revision that it goes on, and the source's revision that it translates.
+
+    What people have changed in a translation is merged into it; ``conflicts`` counts the places where the source has
+    changed as well.
+    """
 
     found: bool
     text: str = ""
     on: int = 0
     of: int = 0
+    conflicts: int = 0
 
 
 class Staffing(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,18 +89,23 @@ def article_view(article: Article) -> ArticleView:
     )
 
 
-def merge_view(article: Article, locale: str, base: str | None, ours: str, author: str, made_on: int) -> MergeView:
-    """What must be done to have ``ours``, made from the text ``base`` of revision ``made_on``, stand."""
+def merge_view(
+    article: Article, locale: str, base: str | None, ours: str, author: str, made_on: int, of: int = 0
+) -> MergeView:
+    """What must be done to have ``ours``, made from the text ``base`` of revision ``made_on``, stand.
+
+    ``of`` is the source's revision that it translates, 0 for that of what stands.
+    """
     head = article.page(locale)
     standing, on = (head.text, head.revision) if head else ("", 0)
-    if article.brief is None or base is None:
+    source = article.page(SOURCE)
+    written = source.revision if source else 0
+    if article.brief is None or base is None or of > written or (of and locale == SOURCE):
         return MergeView(locale=locale, on=on)
-    of = head.of if head else 0
-    if of == 0 and locale != SOURCE:
-        source = article.page(SOURCE)
-        of = source.revision if source else 0
+    if locale != SOURCE:
+        of = of or (head.of if head else 0) or written
     seen = MergeView(locale=locale, on=on, base=base, ours=ours, theirs=standing, text=ours, author=author, of=of)
-    if head is not None and (ours == standing or text_digest(ours) in head.merges):
+    if head is not None and of == head.of and (ours == standing or text_digest(ours) in head.merges):
         return msgspec.structs.replace(seen, state="same")
     if made_on == on:
         return msgspec.structs.replace(seen, state="ahead")

@@ -225,7 +225,7 @@ class Store:
         if if_match != at:
             raise Stale(at)
         authors = [change.author] if change.co_author is None else [change.author, change.co_author]
-        kept = head.authors if head is not None and change.author != "agent:studio" else ()
+        kept = head.authors if head is not None else ()
         digest = text_digest(change.text)
         page = Page(
             locale=change.locale,

@@ -179,6 +179,48 @@ async def test_what_somebody_changed_in_the_repository_comes_into_the_cms_first(
     assert page is not None and page.of == 4
 
 
+async def test_localising_again_keeps_what_a_translator_wrote(studio: Studio) -> None:
+    await studio.begin()
+    await studio.ask("localisation.requested", slug="lamp", by="bob", locales=["de", "fr"])
+    german = await studio.text(locale="de")
+    hers: dict[str, Any] = {"slug": "lamp", "by": "dana", "locale": "de", "base": 1, "text": german + "Bis bald.\n"}
+    await studio.ask("edit.submitted", **hers)
+    said, warm = "What our workshop says about it.", "It comes with a warm word from the workshop."
+    text = (await studio.text()).replace(said, warm)
+    await studio.ask("edit.submitted", slug="lamp", by="bob", locale="en", base=1, text=text)
+    assert (await studio.ask("localisation.requested", slug="lamp", by="bob", locales=["de"])).verdict == "allow"
+    german = await studio.text(locale="de")
+    assert "herzliches Wort" in german and german.endswith("Bis bald.\n")
+    page = (await studio.cms.article("lamp")).page("de")
+    assert page is not None and (page.of, page.authors) == (2, ("agent:studio", "dana"))
+    assert (await studio.approve("lamp", "dana", "de")).verdict == "deny"
+
+
+async def test_where_a_translator_and_the_source_changed_one_place_the_translator_hands_it_in(studio: Studio) -> None:
+    await studio.begin()
+    await studio.ask("localisation.requested", slug="lamp", by="bob", locales=["de"])
+    german = await studio.text(locale="de")
+    own = german.replace("Was unsere Werkstatt dazu sagt.", "Dazu die Werkstatt.")
+    await studio.ask("edit.submitted", slug="lamp", by="dana", locale="de", base=1, text=own)
+    text = (await studio.text()).replace("What our workshop says about it.", "Ask for it in our shop.")
+    await studio.ask("edit.submitted", slug="lamp", by="bob", locale="en", base=1, text=text)
+    context = studio.accept("localisation.requested", slug="lamp", by="bob", locales=["de"])
+    assert "hand it in as an edit, of revision 2" in (await studio.plan(context)).refusal
+    assert await studio.text(locale="de") == own
+    words = own.replace("Dazu die Werkstatt.", "Fragen Sie die Werkstatt.")
+    edit: dict[str, Any] = {"slug": "lamp", "by": "dana", "locale": "de", "base": 2, "text": words}
+    assert "no lamp in de" in (await studio.plan(studio.accept("edit.submitted", of=3, **edit))).refusal
+    assert (await studio.ask("edit.submitted", of=2, **edit)).verdict == "allow"
+    page = (await studio.cms.article("lamp")).page("de")
+    assert page is not None and (page.of, page.text) == (2, words)
+    await studio.ask(
+        "edit.submitted", slug="lamp", by="bob", locale="en", base=2, text=text + "Ask for it in our shop.\n"
+    )
+    confirmed = {**edit, "base": 3, "text": words, "of": 3}  # the translator says that it still holds
+    assert (await studio.ask("edit.submitted", **confirmed)).verdict == "allow"
+    assert (await studio.plan(studio.accept("edit.submitted", **confirmed))).refusal == "this text stands already"
+
+
 async def test_a_conflict_with_the_repository_waits_for_a_person(studio: Studio) -> None:
     await studio.make_ready()
     await studio.ask("publish.requested", slug="lamp", by="ann")

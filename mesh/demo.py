@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from mesh.errors import SettingsError
+from mesh.records import Context, Outcome
 from mesh.supervisor import ChildSpec
 
 GROUP = "workmesh.demos"
@@ -56,6 +57,15 @@ class Demo(Protocol):
 
     def differences(self, expected: Sequence[bytes], world: msgspec.Raw) -> list[str]:
         """Where the world differs from these lines of ``expected.jsonl``, in words."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What a demonstration may have beside: measures of the pack's own, which the report shows."""
+
+    def measures(self, tasks: Sequence[tuple[Context, Outcome]]) -> Mapping[str, float]:
+        """The measures by name, from what the journal has of the tasks that have ended."""
         ...
 
 

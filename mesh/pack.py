@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mesh.errors import SettingsError
+from mesh.facts import Claim
 from mesh.finding import Finder
 from mesh.records import Context, Found, Json, Party, Plan, Step
 from mesh.tools import Tool
@@ -76,7 +77,8 @@ class Pack:
     """A domain pack. ``connect(options)`` opens the systems that its tools and information point talk to.
 
     ``prompts`` is the folder of what models are asked, where free text is to be understood. ``sources`` is the folder
-    of mapping files: what comes in by HTTP, mail or as files, and which events are made of it.
+    of mapping files: what comes in by HTTP, mail or as files, and which events are made of it. ``remembers`` gives what
+    the organisation's memory is to hold of a completed task; plans that recall it are void when it changes.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Pack:
     facts: InformationPoint
     prompts: Path | None = None
     sources: Path | None = None
+    remembers: Callable[[Context], tuple[Claim, ...]] | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def read_options(self, raw: Json | None) -> Any:

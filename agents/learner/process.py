@@ -9,7 +9,7 @@ import structlog
 from agents.learner.book import Book
 from agents.learner.corrections import Corrections
 from agents.learner.drifting import Drifts
-from agents.learner.handler import learn
+from agents.learner.knowing import Knowing
 from agents.learner.proposals import LISTED_MAX, Proposals
 from agents.learner.proposing import Learning
 from agents.learner.shadow import Shadow
@@ -51,7 +51,7 @@ async def run(settings: Settings) -> None:
             await stack.enter_async_context(serving(process.bus, "learner", verbs))
             looking = _again_and_again(learning, settings.learner.every_s)
             await stack.enter_async_context(background(looking, "looking"))
-            await process.run_stage(learn)
+            await process.run_stage(Knowing(process.bus, process.journal, process.packs).learn)
 
 
 def _verbs(book: Book, drifts: Drifts, proposals: Proposals, learning: Learning) -> Mapping[str, tuple[type, Verb]]:

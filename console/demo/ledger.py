@@ -43,6 +43,7 @@ class Ledger:
 
     bus: Bus
     task_of: dict[int, str] = field(default_factory=dict)
+    contexts: dict[str, Context] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     waits: dict[str, Decision] = field(default_factory=dict)
     quarantined: dict[int, quarantine.Quarantined] = field(default_factory=dict)
@@ -62,6 +63,11 @@ class Ledger:
         for kind in _KINDS:
             await self._follow(subjects.JOURNAL, subjects.kind(kind))
         await self._follow(subjects.QUARANTINE, "quarantine.>")
+
+    def ended(self) -> list[tuple[Context, Outcome]]:
+        """What the tasks that have ended came from, and how."""
+        known = ((self.contexts.get(task), outcome) for task, outcome in self.outcomes.items())
+        return [(context, outcome) for context, outcome in known if context is not None]
 
     def settled(self, line: Published) -> bool:
         """Whether the line has come to something that is not about to change."""
@@ -109,8 +115,9 @@ class Ledger:
                 self.dead[item.subject.split(".")[3]] = item.detail
             return
         match records.decode(data):
-            case Context(header=head, event=event):
+            case Context(header=head, event=event) as context:
                 self.task_of[event.seq] = head.task_id
+                self.contexts[head.task_id] = context
             case Completion(usage=usage):
                 self.usage += usage
             case Decision(header=head, phase=Phase.PROPOSE, verdict=Verdict.NEEDS_APPROVAL) as decision:

@@ -15,12 +15,14 @@ from rich.text import Text
 from console.demo.driver import Run
 from console.demo.killer import recovery_times
 from console.demo.ledger import OUTCOMES, LineOutcome, collect, counts
+from mesh.demo import Measured
 from mesh.inference import Mode
 from mesh.prices import load_prices
 from mesh.records import Outcome, OutcomeStatus
 from mesh.scripted.calls import Call
 from mesh.spending import cost, dollars
 
+_MEASURE = "measure_"
 # What a pack expects in its own words: a refusal may be policy's, and a person who is asked has not answered yet.
 _ALSO = {"refused": "denied", "person": "waiting"}
 _STYLES = {
@@ -70,6 +72,9 @@ def report(run: Run, expected: Path | None) -> Report:
         summary["model_micro_usd"] = cost(tuple(run.ledger.usage))
         summary["uncertain_micro_usd"] = cost(tuple(use for use in run.ledger.usage if not use.certain))
         summary["billed_micro_usd"] = billed(run.billed)
+    if isinstance(run.plan.demo, Measured):
+        found = run.plan.demo.measures(run.ledger.ended())
+        summary |= {f"{_MEASURE}{name}": value for name, value in found.items()}
     if run.killer is not None:
         recoveries = recovery_times(run.killer.kills, _spans(run)) or [0.0]
         summary["kills"] = len(run.killer.kills)
@@ -90,13 +95,15 @@ def show(result: Report, run: Run, console: Console) -> None:
     by_outcome: dict[str, list[LineOutcome]] = {name: [] for name in (*OUTCOMES, "lost")}
     for line in result.outcomes:
         by_outcome[line.outcome].append(line)
-    table = Table("outcome", "events", "money (USD)", "most frequent reason", title="What came of the events")
+    money = ["money (USD)"] if any(line.amount for line in result.outcomes) else []
+    table = Table("outcome", "events", *money, "most frequent reason", title="What came of the events")
     for name, lines in by_outcome.items():
         if lines:
             reasons = Counter(line.reason for line in lines if line.reason).most_common(1)
             reason = f"{reasons[0][0]} ({reasons[0][1]})" if reasons else ""
             amount = f"{sum(line.amount for line in lines):,.2f}" if any(line.amount for line in lines) else ""
-            table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), amount, reason)
+            amounts = [amount] if money else []
+            table.add_row(Text(name, _STYLES.get(name, "white")), str(len(lines)), *amounts, reason)
     console.print(table)
     stages = Table("stage", "median ms", "p99 ms", title="From acceptance of the event to each record")
     for stage, values in _stage_times(list(run.ledger.outcomes.values())).items():
@@ -121,6 +128,11 @@ def show(result: Report, run: Run, console: Console) -> None:
             f"{numbers['kills']} processes killed; tasks under way ended after {numbers['recovery_p50_s']} s "
             f"(median), {numbers['recovery_max_s']} s (most)"
         )
+    if found := {name: value for name, value in numbers.items() if name.startswith(_MEASURE)}:
+        measures = Table("measure", "value", title=f"How {run.plan.pack} works, from the journal")
+        for name, value in found.items():
+            measures.add_row(name.removeprefix(_MEASURE).replace("_", " "), f"{value:g}")
+        console.print(measures)
     for problem in result.problems[:20]:
         console.print(Text.assemble(("problem: ", "bold red"), problem))
     if result.problems:

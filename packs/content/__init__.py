@@ -1,0 +1,1 @@
+"""The content pack: a studio's blog production and localisation."""

@@ -1,0 +1,1 @@
+"""The sample: a studio's staff, glossary and events, with what must come of each."""

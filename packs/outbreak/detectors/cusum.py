@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from packs.outbreak.detectors.reading import Reading, State, gap, silent
+from packs.outbreak.detectors.reading import Reading, State, silent
 from packs.outbreak.series import Series
 
 FAMILY = "cumulative"
@@ -23,7 +23,7 @@ _LEAST = 0.5  # cases; below it the transformation is far from normal
 
 def cusum(series: Series) -> Reading:
     """The sum up to this week; it is held at twice the limit, or it would sound for months after an epidemic."""
-    if why := gap(series):
+    if why := series.gap():
         return silent(NAME, FAMILY, why)
     if len(series.same_season(_YEARS, _HALF_WIDTH)) < 2:
         return silent(NAME, FAMILY, "fewer than 2 years before are known")
@@ -36,14 +36,15 @@ def cusum(series: Series) -> Reading:
         before = total
         total = min(2 * _H, max(0.0, total + _standardised(then.now, expected) - _K))
     now = _expected(series) or _LEAST
+    limit = _limit(before, now)
     return Reading(
         detector=NAME,
         family=FAMILY,
-        state=State.ALARM if total > _H else State.QUIET,
+        state=State.ALARM if series.now > limit else State.QUIET,
         value=round(total, 3),
         threshold=_H,
         expected=round(now, 3),
-        alarm_at=_alarm_at(before, now),
+        alarm_at=math.floor(limit) + 1,
     )
 
 
@@ -59,8 +60,8 @@ def _standardised(count: float, mean: float) -> float:
     return (count - 3 * mean + 2 * math.sqrt(count * mean)) / (2 * math.sqrt(mean))
 
 
-def _alarm_at(before: float, mean: float) -> int:
-    """The least count that would take the sum over the limit: the transformation solved for x by its square root."""
+def _limit(before: float, mean: float) -> float:
+    """The threshold as a count: the transformation solved for the root of the count; -1 where any count is above."""
     wanted = _H + _K - before
-    root = -math.sqrt(mean) + math.sqrt(mean + 3 * mean + 2 * math.sqrt(mean) * wanted)
-    return math.floor(root * root + 1e-9) + 1
+    root = -math.sqrt(mean) + math.sqrt(max(0.0, 4 * mean + 2 * math.sqrt(mean) * wanted))
+    return root * root if root >= 0 else -1.0

@@ -6,7 +6,7 @@ Hutwagner, Thompson, Seeman, Treadwell: The bioterrorism preparedness and respon
 
 import math
 
-from packs.outbreak.detectors.reading import Reading, State, gap, silent
+from packs.outbreak.detectors.reading import Reading, State, silent
 from packs.outbreak.series import Series
 
 FAMILY = "window"
@@ -29,20 +29,20 @@ def c2(series: Series) -> Reading:
 
 def c3(series: Series) -> Reading:
     """What C2 exceeded 1 by, over three weeks."""
-    if why := gap(series, _BASELINE + _LAG + 3):
+    if why := series.gap(_BASELINE + _LAG + 3):
         return silent("ears-c3", FAMILY, why)
     past = sum(max(0.0, _standardised(series.until(back), _LAG)[0] - 1) for back in (1, 2))
     value, mean, deviation = _standardised(series, _LAG)
     total = max(0.0, value - 1) + past
-    needed = mean + deviation * (1 + max(0.0, 2.0 - past))
-    return _reading("ears-c3", total, 2.0, mean, needed)
+    needed = -1.0 if past > 2.0 else mean + deviation * (3.0 - past)
+    return _reading("ears-c3", series, total, 2.0, mean, needed)
 
 
 def _shewhart(series: Series, name: str, lag: int) -> Reading:
-    if why := gap(series, _BASELINE + lag + 1):
+    if why := series.gap(_BASELINE + lag + 1):
         return silent(name, FAMILY, why)
     value, mean, deviation = _standardised(series, lag)
-    return _reading(name, value, 3.0, mean, mean + 3 * deviation)
+    return _reading(name, series, value, 3.0, mean, mean + 3 * deviation)
 
 
 def _standardised(series: Series, lag: int) -> tuple[float, float, float]:
@@ -51,13 +51,14 @@ def _standardised(series: Series, lag: int) -> tuple[float, float, float]:
     return (series.now - mean) / deviation, mean, deviation
 
 
-def _reading(name: str, value: float, threshold: float, mean: float, needed: float) -> Reading:
+def _reading(name: str, series: Series, value: float, threshold: float, mean: float, limit: float) -> Reading:
+    """``limit`` is the threshold as a count: whatever lies above it is an alarm."""
     return Reading(
         detector=name,
         family=FAMILY,
-        state=State.ALARM if value > threshold else State.QUIET,
+        state=State.ALARM if series.now > limit else State.QUIET,
         value=round(value, 3),
         threshold=threshold,
         expected=round(mean, 3),
-        alarm_at=math.floor(needed) + 1,
+        alarm_at=math.floor(limit) + 1,
     )

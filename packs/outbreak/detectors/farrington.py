@@ -15,8 +15,9 @@ from scipy.stats import nbinom, poisson
 from statsmodels.genmod.families import Poisson
 from statsmodels.genmod.generalized_linear_model import GLM
 
-from packs.outbreak.detectors.reading import Reading, State, gap, silent
-from packs.outbreak.series import YEAR, Counts, Series
+from packs.outbreak.detectors.reading import Reading, State, silent
+from packs.outbreak.series import Counts, Series
+from packs.outbreak.weeks import YEAR
 
 FAMILY = "regression"
 NAME = "farrington"
@@ -32,7 +33,7 @@ _CASES, _WEEKS = 5, 4
 
 def farrington(series: Series, alpha: float = 0.005) -> Reading:
     """An alarm when a count this high has a probability below ``alpha``."""
-    if why := gap(series):
+    if why := series.gap():
         return silent(NAME, FAMILY, why)
     back = np.arange(len(series.counts) - 1, -1, -1)
     counts = series.counts

@@ -4,10 +4,6 @@ from enum import StrEnum
 
 import msgspec
 
-from packs.outbreak.series import Series
-
-RECENT = 9  # weeks that must be without a gap: the shortest memory of any detector here (EARS: 7 and a lag of 2)
-
 
 class State(StrEnum):
     """An alarm, none, or no word: too little is known of the past, or there is a gap."""
@@ -36,11 +32,3 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def silent(detector: str, family: str, why: str) -> Reading:
     """The word of a detector that cannot tell."""
     return Reading(detector=detector, family=family, state=State.SILENT, note=why)
-
-
-def gap(series: Series, weeks: int = RECENT) -> str:
-    """Why no detector may speak, or ""."""
-    if len(series.counts) < weeks:
-        return f"fewer than {weeks} weeks are known"
-    missing = series.gaps(weeks)
-    return f"{missing} of the last {weeks} weeks have no count" if missing else ""

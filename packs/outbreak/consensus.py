@@ -91,7 +91,7 @@ def _heard(said: Sequence[Said], week: str) -> list[Reading]:
 
 
 def _verdict(alarms: Sequence[str], quiet: Sequence[str], without: Sequence[str], agree: bool, rules: Rules) -> str:
-    said = [f"{len(alarms)} of the {rules.quorum} families needed see an alarm"]
+    said = [f"{len(alarms)} families see an alarm, {rules.quorum} must"]
     said += [f"{word}: {', '.join(names)}" for word, names in (("alarm", alarms), ("quiet", quiet)) if names]
     if without:
         said.append(f"cannot tell: {', '.join(without)}")

@@ -23,7 +23,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #ccc;padding:.25rem .6rem;
-text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.8em;
+text-align:left;vertical-align:top}td:first-child{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.8em;
 overflow-wrap:anywhere}.alarm{color:#b00020;font-weight:600}.quiet{color:#1f5fa8}.silent{color:#666}
 .banner{border:2px solid #b00020;padding:.5rem 1rem;margin:1rem 0}svg{max-width:100%;height:auto}
 """

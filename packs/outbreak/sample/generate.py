@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packs.outbreak.backtest.data import IMPORTED, LOCAL, load
+from packs.outbreak.sample.bulletins import tell
 from packs.outbreak.sample.stories import CDC, CITY, Story, after, counts, typed
 from packs.outbreak.weeks import week_name, week_number
 
@@ -57,7 +58,18 @@ def build() -> dict[str, bytes]:
         "history.csv": _history(series),
         "events.jsonl": _lines(lines),
         "expected.jsonl": _lines(expected),
+        **_messages(series[LOCAL[0]]),
     }
+
+
+def _messages(real: Mapping[int, int]) -> dict[str, bytes]:
+    """Bulletins for models to read, as ``workmesh demo outbreak --text`` sends them."""
+    lines, expected = [], []
+    for n, story in enumerate(tell(dict(real))):
+        event = _of_story(n, week_number(story.week), story) | {"id": f"bulletins-{n:04}"}
+        lines.append(event)
+        expected.append({"id": event["id"], "outcome": story.outcome} | story.then)
+    return {"messages.jsonl": _lines(lines), "messages-expected.jsonl": _lines(expected)}
 
 
 def _oddities(lines: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

@@ -68,7 +68,7 @@ def _held(reading: Reading, series: Series, rules: Rules) -> Reading:
     """No alarm on so few cases, whatever they are measured against."""
     if reading.state is State.SILENT:
         return reading
-    at = max(reading.alarm_at, rules.min_cases)
+    at = max(reading.alarm_at, rules.min_cases) if reading.alarm_at >= 0 else -1
     if reading.state is State.ALARM and series.now < rules.min_cases:
         note = f"above the threshold, but fewer than {rules.min_cases} cases"
         return msgspec.structs.replace(reading, state=State.QUIET, alarm_at=at, note=note)

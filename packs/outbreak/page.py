@@ -110,16 +110,21 @@ def _readings(readings: Iterable[Reading]) -> str:
 def _numbers(reading: Reading) -> tuple[str, str, str, str]:
     if reading.state is State.SILENT or reading.family == REPORT:
         return "", "", "", ""
-    return f"{reading.expected:g}", f"{reading.value:g}", f"{reading.threshold:g}", str(reading.alarm_at)
+    at = str(reading.alarm_at) if reading.alarm_at >= 0 else ""
+    return f"{reading.expected:g}", f"{reading.value:g}", f"{reading.threshold:g}", at
 
 
 def needed(readings: Iterable[Reading], quorum: int) -> int | None:
-    """The least number of cases in the week with which so many families would have seen an alarm; ``None``: none."""
+    """The least number of cases in the week with which so many families would have seen an alarm; ``None``: none.
+
+    It is exact where there is consensus: a family whose limit nobody knows had too few cases for an alarm.
+    """
     least: dict[str, int] = {}
     for reading in readings:
-        if reading.state is State.SILENT or (reading.family == REPORT and reading.state is State.QUIET):
+        heard = reading.family == REPORT
+        at = 0 if heard and reading.state is State.ALARM else reading.alarm_at
+        if at < 0:
             continue
-        at = 0 if reading.family == REPORT else reading.alarm_at
         least[reading.family] = min(at, least.get(reading.family, at))
     ordered = sorted(least.values())
     return ordered[quorum - 1] if len(ordered) >= quorum else None

@@ -44,7 +44,7 @@ def farrington(series: Series, alpha: float = 0.005) -> Reading:
     if series.now < few:
         note = f"fewer than {_CASES} cases in {_WEEKS} weeks: nothing was fitted"
         least = Reading(detector=NAME, family=FAMILY, state=State.QUIET, value=series.now, note=note)
-        return msgspec.structs.replace(least, threshold=float(few - 1), alarm_at=few)
+        return msgspec.structs.replace(least, threshold=float(few - 1))
     fitted = _expected(counts[wanted], back[wanted].astype(np.float64))
     if fitted is None:
         return silent(NAME, FAMILY, "the regression has no solution on these weeks")

@@ -16,7 +16,7 @@ class State(StrEnum):
 class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One detector's word. ``value`` above ``threshold`` is an alarm; ``alarm_at`` is the count from which it is one.
 
-    ``alarm_at`` is -1 where the detector is silent, or no count alone would do.
+    ``alarm_at`` is -1 where nobody knows: the detector is silent, or too few cases were not worth a regression.
     """
 
     detector: str

@@ -5,15 +5,14 @@ The rule: a change, its key and its answer are committed together or not at all.
 
 import hashlib
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, assert_never
 
 import msgspec
 
+from mesh.clock import now, unix
 from packs.outbreak.arguments import (
     Change,
     CorrectArgs,
@@ -75,8 +74,8 @@ class Store:
                 return self.answer(terms.key)
             state, about = _make(self.db, change, terms.approved_by), _about(change)
             sql = "INSERT INTO changes (key, digest, kind, about, state, at) VALUES (?, ?, ?, ?, ?, ?)"
-            self.db.execute(sql, (terms.key, digest, kind, about, state, datetime.now(UTC).isoformat()))
-            if terms.deadline is not None and time.time() > terms.deadline:
+            self.db.execute(sql, (terms.key, digest, kind, about, state, now().isoformat()))
+            if terms.deadline is not None and unix() > terms.deadline:
                 raise DeadlinePassed(terms.key)
             self.before_commit()
         return msgspec.structs.replace(self.answer(terms.key), replayed=False)

@@ -49,7 +49,7 @@ class OutbreakDemo:
     """Runs the registry on the given data; the sample is the pack's own. Two people approve."""
 
     sample = Path(__file__).parent / "sample"
-    roles = ("epidemiologist", "duty_officer")
+    roles: tuple[str, ...] = ("epidemiologist", "duty_officer")
 
     def systems(self, data: Path, folder: Path, faults: Mapping[str, Any]) -> Systems:
         """The registry on a free port of 127.0.0.1. ``faults`` are its own, for tests."""

@@ -34,6 +34,9 @@ check: install
 	$(BIN)/workmesh policy check retail --strict
 	$(BIN)/workmesh policy test retail --require-coverage
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
+	$(BIN)/workmesh policy check outbreak --strict
+	$(BIN)/workmesh policy test outbreak --require-coverage
+	$(BIN)/workmesh eval outbreak --replay packs/outbreak/sample/conversations.yaml --min-pass 1
 
 # A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)

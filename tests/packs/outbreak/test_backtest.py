@@ -46,7 +46,7 @@ def test_a_made_outbreak_adds_its_cases_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_readme_says_what_comes_out() -> None:
     results = backtest(Rules())
     readme = README.read_text(encoding="utf-8")

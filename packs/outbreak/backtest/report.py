@@ -71,15 +71,19 @@ def _panel(title: str, lines: Sequence[Line], number: int) -> str:
         y = bottom - part * (bottom - _TOP)
         marks.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{part:.0%}</text>')
         x = left + part * _PANEL
-        marks.append(f'<text x="{x:.0f}" y="{bottom + 15}" text-anchor="middle">{part * most:.1f}</text>')
-    for line in sorted(lines, key=lambda line: line.by_week_2):
+        marks.append(f'<text x="{x:.0f}" y="{bottom + 15}" text-anchor="middle">{part * most:.2f}</text>')
+    lowest = float(_TOP)
+    for line in sorted(lines, key=lambda line: (-line.by_week_2, line.a_year)):
         x = left + line.a_year / most * _PANEL
         y = bottom - line.by_week_2 / line.outbreaks * (bottom - _TOP)
+        label = max(y + 4, lowest + 13)  # one below the other: none covers another
+        lowest = label
         colour, weight = ("#b00020", "bold") if line.who == CONSENSUS else ("#1f5fa8", "normal")
-        right = x > left + _PANEL * 0.6
-        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+        side, anchor = (-12, "end") if x > left + _PANEL * 0.6 else (12, "start")
         marks.append(
-            f'<text x="{x + (-7 if right else 7):.1f}" y="{y + 4:.1f}" fill="{colour}" font-weight="{weight}" '
-            f'text-anchor="{"end" if right else "start"}">{escape(line.who)}</text>'
+            f'<path d="M{x:.1f} {y:.1f}L{x + side * 0.8:.1f} {label - 4:.1f}" stroke="{colour}" stroke-width="0.5"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
+            f'<text x="{x + side:.1f}" y="{label:.1f}" fill="{colour}" font-weight="{weight}" '
+            f'text-anchor="{anchor}">{escape(line.who)}</text>'
         )
     return "".join(marks)

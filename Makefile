@@ -37,6 +37,9 @@ check: install
 	$(BIN)/workmesh policy check content --strict
 	$(BIN)/workmesh policy test content --require-coverage
 	$(BIN)/workmesh eval content --replay packs/content/sample/conversations.yaml --min-pass 1
+	$(BIN)/workmesh policy check outbreak --strict
+	$(BIN)/workmesh policy test outbreak --require-coverage
+	$(BIN)/workmesh eval outbreak --replay packs/outbreak/sample/conversations.yaml --min-pass 1
 
 # A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)

@@ -41,7 +41,7 @@ class Demo(Protocol):
     """A folder with ``events.jsonl``, ``expected.jsonl`` and the systems' data."""
 
     roles: tuple[str, ...]
-    """The roles that the demonstration's own approver has."""
+    """The roles that the demonstration's own approvers have: one person each."""
 
     def systems(self, data: Path, folder: Path, faults: Mapping[str, Any]) -> Systems:
         """The systems on this data, with their state in ``folder``."""

@@ -66,6 +66,7 @@ class Toolbox:
         call_by: float,
         trace: str = "",
         gate: Gate = lambda: None,
+        approved_by: tuple[str, ...] = (),
     ) -> Json:
         """The tool's answer as JSON.
 
@@ -75,7 +76,7 @@ class Toolbox:
         answered before may be its answer, as long as the tool allows.
         """
         parsed = self._parse(tool, args)
-        call = ToolCall(key, epoch, call_by, trace, self._systems.get(tool.target))
+        call = ToolCall(key, epoch, call_by, trace, self._systems.get(tool.target), approved_by)
         if tool.read_only and tool.cache_s > 0:
             return await self._read(tool, args, parsed, call, gate)
         return await self._run(tool, parsed, call, gate)

@@ -36,6 +36,7 @@ class ToolCall:
 
     ``key`` goes to the target with the call. ``call_by`` is a Unix time in seconds: a target that can refuse late
     calls must be told it, and the function must not send after it. ``system`` is what the pack opened for ``target``.
+    ``approved_by`` are the people whose approvals the permit names.
     """
 
     key: str
@@ -43,6 +44,7 @@ class ToolCall:
     call_by: float
     traceparent: str
     system: Any
+    approved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

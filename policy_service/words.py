@@ -189,36 +189,58 @@ class Words:
         """Decide again with the role among the approvals, on the facts and limits of now."""
         if said.person in case.correctors():
             raise TerminalError(f"{said.person} has corrected this plan: another person must approve it")
-        at = now()
-        matter = await self._decider.matter(case.context, case.plan, case.agent, at)
         before = self._voices(case)
         if said.person in {voice.person for voice in before}:
+            if answer := await self._decide(said, case, before):
+                return answer
             raise TerminalError(f"{said.person} has approved this plan already: another person must say the rest")
-        voices = [*before, _voice(said, case.is_escalated(at))]
+        matter = await self._decider.matter(case.context, case.plan, case.agent, now())
+        voices = [*before, _voice(said, case.is_escalated(now()))]
         _check_person(matter, case, said, entry)
-        header = self._header(case, "execute")
-        people = tuple(voice.person for voice in voices)
 
         def draft(uses: tuple[LimitUse, ...]) -> Draft:
-            anew = (role for step in matter.weigh(frozenset(), uses).steps for role in step.roles)
-            asked = joined((*case.roles(), *anew))
+            asked = _asked(case, matter, uses)
             _check_role(said, case, asked)
             _check_lacking(said, asked, granted(before, asked, case.stand_ins()))
-            approvals = granted(voices, asked, case.stand_ins())
-            judged = matter.weigh(approvals, uses)
-            if judged.verdict is Verdict.NEEDS_APPROVAL:
-                return Draft((Write(approval),), takes=False)
-            allowed = judged.verdict is Verdict.ALLOW
-            decision = self._decider.decision(
-                matter, header, Phase.EXECUTE, judged, uses, approved_by=people if allowed else ()
-            )
-            if allowed:
-                return Draft((Write(approval), Write(decision)), takes=True)
-            ending = outcome(header, OutcomeStatus.DENIED, case.items, reason=judged.reason)
-            return Draft((Write(approval), Write(decision), Write(ending)), takes=False)
+            return self._draft(case, matter, voices, uses, Write(approval))
 
         made = await self._settle(said, matter, draft)
-        return _answer(said, made, voices, case)
+        answer = _answer(said, made, voices, case)
+        if answer.verdict:
+            return answer
+        # Of two who say it in the same moment each was counted alone: whoever was stored last finds both here.
+        case = await self._case(said.task_id)
+        found = self._voices(case)
+        if not case.waits or len(found) <= len(voices):
+            return answer
+        try:
+            return await self._decide(said, case, found) or answer
+        except TerminalError as error:  # the other one was faster; this word stands all the same
+            log.info("decided_by_another_word", task_id=said.task_id, detail=str(error))
+            return answer
+
+    async def _decide(self, said: Statement, case: Case, voices: list[Voice]) -> WordAnswer | None:
+        """Decide on the approvals that stand already; ``None`` while somebody lacks."""
+        matter = await self._decider.matter(case.context, case.plan, case.agent, now())
+        made = await self._settle(said, matter, lambda uses: self._draft(case, matter, voices, uses))
+        return _answer(said, made, voices, case) if made.writes else None
+
+    def _draft(
+        self, case: Case, matter: Matter, voices: list[Voice], uses: tuple[LimitUse, ...], *words: Write
+    ) -> Draft:
+        """What these voices come to; while somebody lacks it is the words alone."""
+        approvals = granted(voices, _asked(case, matter, uses), case.stand_ins())
+        judged = matter.weigh(approvals, uses)
+        if judged.verdict is Verdict.NEEDS_APPROVAL:
+            return Draft(words, takes=False)
+        header = self._header(case, "execute")
+        allowed = judged.verdict is Verdict.ALLOW
+        people = tuple(voice.person for voice in voices) if allowed else ()
+        decision = self._decider.decision(matter, header, Phase.EXECUTE, judged, uses, approved_by=people)
+        if allowed:
+            return Draft((*words, Write(decision)), takes=True)
+        ending = outcome(header, OutcomeStatus.DENIED, case.items, reason=judged.reason)
+        return Draft((*words, Write(decision), Write(ending)), takes=False)
 
     async def _settle(self, said: Statement, matter: Matter, draft: Callable[[tuple[LimitUse, ...]], Draft]) -> Draft:
         try:
@@ -313,6 +335,12 @@ def _check_word(said: Statement, case: Case) -> None:
     until = case.decision.approve_by
     if until is not None and now() >= until:
         raise TerminalError(f"the time to approve task {said.task_id} ended at {until.isoformat()}")
+
+
+def _asked(case: Case, matter: Matter, uses: tuple[LimitUse, ...]) -> tuple[str, ...]:
+    """The roles that were asked for when it was proposed, and those that would be now."""
+    anew = (role for step in matter.weigh(frozenset(), uses).steps for role in step.roles)
+    return joined((*case.roles(), *anew))
 
 
 def _check_role(said: Statement, case: Case, asked: tuple[str, ...]) -> None:

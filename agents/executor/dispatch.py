@@ -104,6 +104,7 @@ class Dispatcher:
                 call_by=effect.call_by.timestamp(),
                 trace=effect.header.traceparent,
                 gate=lambda: self._halts.gate(domain, tools=(tool.name,), agents=agents),
+                approved_by=task.permit.approved_by,
             )
         except ToolRefusedError as error:
             failed = _result(task, effect, ResultStatus.FAILED, code=error.code, error=str(error), ms=_ms(started))

@@ -29,7 +29,8 @@ async def approve_all(bus: Bus, person: Identity, roles: Sequence[str]) -> None:
         try:
             waiting = await service.ask(bus, "policy", "list", Nothing(), list[Waiting])
             for item in waiting:
-                role = next((role for role in item.roles if role in roles), None)
+                asked = (role.partition(":")[0] for role in item.roles)  # "role:2" asks for two people
+                role = next((role for role in asked if role in roles), None)
                 if item.purpose is not Purpose.PLAN or not role or clock() - said.get(item.task_id, 0.0) < _AGAIN_S:
                     continue
                 said[item.task_id] = clock()

@@ -92,7 +92,8 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
     systems = plan.demo.systems(plan.data, systems_folder(folder, plan.number), plan.faults)
     settings = _settings(folder)
     async with AsyncExitStack() as stack:
-        person = _person(folder)
+        people = _people(folder, plan.demo.roles)
+        person = next(iter(people))
         model, models = None, {}
         if plan.conversations:
             model = await stack.enter_async_context(scripted_model(plan.conversations))
@@ -102,7 +103,7 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
                 settings,
                 env=systems_env(plan.pack, systems.options) | _OFTEN | models | dict(plan.env),
                 extra=systems.children,
-                people={person: (*plan.demo.roles, APPROVER_ROLE)},
+                people=people | {person: (*people[person], APPROVER_ROLE)},
             )
         )
         bus = await stack.enter_async_context(operating(settings))
@@ -112,7 +113,9 @@ async def run_demo(plan: DemoPlan, folder: Path, progress: Progress) -> Run:
         async with asyncio.TaskGroup() as group:
             helpers: list[asyncio.Task[None]] = []
             if plan.approve:
-                helpers.append(group.create_task(approve_all(bus, person, plan.demo.roles), name="approver"))
+                helpers += [
+                    group.create_task(approve_all(bus, each, roles), name="approver") for each, roles in people.items()
+                ]
             killer = None
             if plan.kill_seed is not None:
                 killer = Killer(site, plan.kill_seed)
@@ -165,7 +168,7 @@ async def _publish_and_settle(
                 moved, count = time.monotonic(), settled
             if done.is_set() and settled >= len(plan.lines):
                 return sorted(lines, key=lambda line: line.line)
-            if done.is_set() and len(helpers) > int(plan.approve) and helpers[-1].get_name() == "killer":
+            if done.is_set() and helpers and helpers[-1].get_name() == "killer":
                 # All is on the bus; what is under way may finish in peace, or the run would never end.
                 helpers[-1].cancel()
             if time.monotonic() - moved > _STALLED_S:
@@ -211,9 +214,15 @@ def systems_folder(folder: Path, number: int) -> Path:
     return folder / (f"systems-{number + 1}" if number else "systems")
 
 
-def _person(folder: Path) -> Identity:
-    path = folder / "people" / f"{APPROVER}.nk"
-    return Identity.load(path) if path.exists() else Identity.create(path, APPROVER)
+def _people(folder: Path, roles: Sequence[str]) -> dict[Identity, tuple[str, ...]]:
+    """The approvers, one for each role: who must be two people is two."""
+    names = [APPROVER, *(f"{APPROVER}-{number}" for number in range(2, len(roles) + 1))]
+    return {_person(folder, name): tuple(roles[n : n + 1]) for n, name in enumerate(names)}
+
+
+def _person(folder: Path, name: str) -> Identity:
+    path = folder / "people" / f"{name}.nk"
+    return Identity.load(path) if path.exists() else Identity.create(path, name)
 
 
 def _settings(folder: Path) -> Settings:

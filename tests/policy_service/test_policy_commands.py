@@ -56,7 +56,7 @@ def test_check_fails_for_a_permit_without_a_cap(folder: Path) -> None:
     assert (result.exit_code, "error: till.cedar: policy pay: permits any amount" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("pack", ["retail"])
+@pytest.mark.parametrize("pack", ["outbreak", "retail"])
 def test_the_packs_pass_the_strict_check(pack: str) -> None:
     result = run("check", pack, "--strict")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """People's words on a running site: what counts, what is refused, and that each refusal is on record."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -88,6 +89,18 @@ async def test_two_roles_are_two_people_and_each_counts_once(world: World) -> No
     decision = (await world.record("decision", task, "execute")).record
     assert isinstance(decision, Decision)
     assert len(world.applied(task)) == 1
+
+
+async def test_two_people_who_approve_in_the_same_moment_are_both_counted(world: World) -> None:
+    for n in range(4):
+        task = await waiting_task(world, f"at-once-{n}", HUGE)
+        shown = await world.shown(task)
+        said = await asyncio.gather(
+            world.say_on(shown, Word.APPROVE), world.say_on(shown, Word.APPROVE, "anna", "auditor")
+        )
+        assert "allow" in {answer.verdict for answer in said}
+        assert (await world.outcome(task)).status is OutcomeStatus.COMPLETED
+        assert len(world.applied(task)) == 1
 
 
 def _same(said: Statement) -> Statement:

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from agents.perception.reading import Accepted, read
 from agents.planner.planning import Inputs, make_plan
 from agents.planner.playbook import Playbook, choose, load_playbooks
+from mesh.admission import Accepted, read
 from mesh.clock import now
 from mesh.pack import Sheet
 from mesh.records import Call, Causation, Context, Event, Header, Plan, Reading

@@ -74,7 +74,9 @@ def read(data: bytes, headers: Mapping[str, str], packs: Mapping[str, Pack]) -> 
     task = canonical.task_id(event.source, event.id)
     found = find(event.data, kind.taint, kind.finds)
     case = kind.case(said, found) if kind.case else ""
-    return Accepted(event, kind, task, domain, event.subject or task, event.content_digest(), found, case)
+    return Accepted(
+        event, kind, task, domain, event.subject or task, event.content_digest(kind.provenance), found, case
+    )
 
 
 def _pointer(error: Exception) -> str:

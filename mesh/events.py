@@ -4,7 +4,7 @@ The rule: reading an event is a pure function of its bytes and headers; what is 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from urllib.parse import unquote
 
@@ -52,9 +52,15 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     original: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
-    def content_digest(self) -> str:
-        """The digest of what the event says: the canonical data, every attribute but the trace and how it came."""
+    def content_digest(self, without: Collection[str] = ()) -> str:
+        """The digest of what the event says: the canonical data, every attribute but the trace and how it came.
+
+        ``without`` are fields of the data, which is an object then, that do not count.
+        """
         said = msgspec.structs.asdict(self) | {"traceparent": ""}
+        if without:
+            fields = msgspec.json.decode(self.data, type=dict[str, msgspec.Raw])
+            said["data"] = {name: value for name, value in fields.items() if name not in without}
         for name in _HOW_IT_CAME:
             del said[name]
         return digest(said)

@@ -10,13 +10,17 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from mesh.errors import SettingsError
+from mesh.events import check_depth
 
 # ``cel`` imports its own command line, and with it prompt_toolkit: half of a planner's start and 18 MB.
 sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 cel = importlib.import_module("cel")
 
 
+_SEARCHED = 100_000  # characters
 _AMOUNTS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -40,13 +44,29 @@ def _minor(text: str) -> int:
     raise ValueError(f"{text[:40]!r} is no amount, or could be two")
 
 
+def _match(text: str, pattern: str) -> str:
+    """The first group (else all) of the first place that a pattern (``re``) fits; "" where it fits nowhere."""
+    found = re.search(pattern, text[:_SEARCHED])
+    return (found[1] if found.re.groups else found[0]) or "" if found else ""
+
+
+def _json(text: str) -> Any:
+    """The value of a JSON text; raises ``ValueError`` for none, or one that is nested too deep."""
+    data = text.encode()
+    check_depth(data)
+    return msgspec.json.decode(data)
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "first": lambda text, count: text[: max(count, 0)],
     "lower": lambda text: text.lower(),
     "trim": lambda text: text.strip(),
     "minor": _minor,
+    "match": _match,
+    "json": _json,
 }
-"""What expressions may call beside CEL's own: ``first(text, n)``, ``lower(text)``, ``trim(text)``, ``minor(text)``."""
+"""What expressions may call beside CEL's own: ``first(text, n)``, ``lower(text)``, ``trim(text)``, ``minor(text)``,
+``match(text, pattern)``, ``json(text)``."""
 
 
 class ExpressionError(Exception):

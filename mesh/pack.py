@@ -28,7 +28,8 @@ class EventType:
     ``entity`` is what its subject names, such as ``order``; by default what stands before a ``/`` in the subject.
     ``finds`` is what is looked for in its text. ``case`` names the request that an event is, from its data and what was
     found in it ("" where that is not certain): two of one name by different channels are one case. ``words`` are fields
-    of the data that say nothing beside the others: requests that differ in these alone are the same.
+    of the data that say nothing beside the others: requests that differ in these alone are the same. ``provenance`` are
+    fields that say where it was found: the same event found elsewhere comes again, and is no conflict.
     """
 
     name: str
@@ -39,6 +40,7 @@ class EventType:
     finds: tuple[Finder, ...] = ()
     case: Callable[[Any, Sequence[Found]], str] | None = None
     words: tuple[str, ...] = ()
+    provenance: tuple[str, ...] = ()
 
     def entity_kind(self, subject: str) -> str:
         """The kind of the entity that a subject names."""
@@ -119,4 +121,16 @@ def load_packs(names: tuple[str, ...] = ()) -> dict[str, Pack]:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise SettingsError(f"no pack named {', '.join(missing)}: installed are {', '.join(sorted(found)) or 'none'}")
-    return {name: found[name].load() for name in wanted}
+    packs: dict[str, Pack] = {name: found[name].load() for name in wanted}
+    for pack in packs.values():
+        _require_readable(pack)
+    return packs
+
+
+def _require_readable(pack: Pack) -> None:
+    """Raises ``SettingsError`` for an event type whose data cannot be read: else its first event would tell."""
+    for kind in pack.events:
+        try:
+            msgspec.json.Decoder(kind.data)
+        except TypeError as error:
+            raise SettingsError(f"pack {pack.name}: event type {kind.name}: {error}") from error

@@ -63,6 +63,7 @@ pack = Pack(
     playbooks=FOLDER / "playbooks",
     policies=FOLDER / "policies",
     prompts=FOLDER / "prompts",
+    sources=FOLDER / "sources",
     facts=read_facts,
     remembers=remembered,
 )

@@ -85,7 +85,8 @@ class BulletinRead(BulletinReceived, frozen=True, kw_only=True):
 
 
 EVENTS = (
-    EventType(REPORTED, CountsReported, taint=("/row",), entity="series"),
+    # A source's next file tells its numbers again, in other rows.
+    EventType(REPORTED, CountsReported, taint=("/row",), entity="series", provenance=("document", "row", "received")),
     EventType(CORRECTED, CountsCorrected, taint=("/row", "/reason"), entity="series"),
     EventType(CLOSED, WeekClosed, entity="series"),
     EventType(WITHDRAWAL, WithdrawalRequested, taint=("/reason",), entity="series", urgency="high"),

@@ -60,5 +60,6 @@ pack = Pack(
     playbooks=FOLDER / "playbooks",
     policies=FOLDER / "policies",
     prompts=FOLDER / "prompts",
+    sources=FOLDER / "sources",
     facts=read_facts,
 )

@@ -37,3 +37,12 @@ def test_what_is_no_amount_or_could_be_two_is_an_error(text: str) -> None:
 def test_texts_are_cut_trimmed_and_lowered() -> None:
     assert value('lower(trim(first(t, 5)) + "B")', t="  Äb c") == "äbb"
     assert value("first(t, -1)", t="x") == ""
+
+
+def test_a_pattern_gives_its_first_group_or_nothing() -> None:
+    assert value("match(t, '^/publish ([a-z-]+)$')", t="/publish my-article") == "my-article"
+    assert value("match(t, '[0-9]{4}-W[0-9]{2}')", t="week 2026-W07, and 2026-W08") == "2026-W07"
+    assert value("match(t, 'x(y)?')", t="x") == ""
+    assert value("match(t, 'z')", t="x") == ""
+    with pytest.raises(ExpressionError):
+        value("match(t, '(')", t="x")

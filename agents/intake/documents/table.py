@@ -144,7 +144,14 @@ def _plain(value: Any) -> Any:
         case UUID():
             return str(value)
         case bytes() | memoryview():
-            return base64.b64encode(bytes(value)).decode()
+            return _text_or_base64(bytes(value))
         case dict() | list():
             return value
     return str(value)
+
+
+def _text_or_base64(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return base64.b64encode(data).decode()

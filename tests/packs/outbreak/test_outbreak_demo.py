@@ -45,10 +45,10 @@ async def test_the_sample_runs_and_verifies_itself(tmp_path: Path) -> None:
     assert all("<svg" in page and "<script" not in page for page in pages.values())
     # A published alert and a withdrawn one are each told to who asked to be told.
     assert sorted(notice.subject.split(":")[0] for notice in registry.notices) == ["Alert"] * 3 + ["Withdrawn"] * 2
+    _differences_are_problems(found)
 
 
-async def test_a_difference_is_a_problem(tmp_path: Path) -> None:
-    found, _ = await run(tmp_path)
+def _differences_are_problems(found: Run) -> None:
     expected = (SAMPLE / "expected.jsonl").read_bytes().splitlines()
     assert demo.differences(expected, found.world) == []
     registry, pages = world(found)
@@ -61,14 +61,6 @@ async def test_a_difference_is_a_problem(tmp_path: Path) -> None:
     assert any("was approved by 1" in problem for problem in problems)
     assert any("was not published" in problem for problem in problems)
     assert any("expected 21" in problem for problem in problems)
-
-
-@pytest.mark.crash
-async def test_a_registry_that_dies_right_after_publishing_has_one_alert(tmp_path: Path) -> None:
-    found, result = await run(tmp_path, faults={"crash_after_commit": 1, "kind": "publish"})
-    assert result.problems == []
-    assert len(world(found)[0].alerts) == 3
-    assert sum(change.kind == "publish" for change in found.applied) == 3
 
 
 @pytest.mark.crash
@@ -88,10 +80,13 @@ async def test_an_executor_that_dies_between_publishing_and_the_record_publishes
     assert [line.alert for line in world(found)[0].alerts] == ["kaohsiung.dengue.2014-W22"]
 
 
-async def test_it_survives_kills(tmp_path: Path) -> None:
-    _, result = await run(tmp_path, kill_seed=11)
+@pytest.mark.crash
+async def test_kills_and_a_registry_that_dies_right_after_publishing_leave_one_alert(tmp_path: Path) -> None:
+    found, result = await run(tmp_path, kill_seed=11, faults={"crash_after_commit": 1, "kind": "publish"})
     assert result.problems == []
     assert result.summary["kills"] >= 5
+    assert len(world(found)[0].alerts) == 3
+    assert sum(change.kind == "publish" for change in found.applied) == 3
 
 
 async def test_bulletins_read_by_models_are_one_voice(tmp_path: Path) -> None:

@@ -137,41 +137,33 @@ async def test_the_same_request_by_form_and_mail_is_done_once(tmp_path: Path) ->
         assert b"Subject: My order" in await originals.read(context.event.original)
 
 
-@pytest.mark.parametrize(
-    ("name", "sender", "headers", "why"),
-    [
-        ("unvouched", ADDRESS, {}, "nobody vouches that it comes from this address"),
-        (
-            "forged",
-            ADDRESS,
-            {"Authentication_Results": "mx.evil.example; dmarc=pass header.from=example.com"},
-            "nobody vouches",
-        ),
-        ("stranger", "who@example.com", {"Authentication_Results": VOUCHED}, "no customer has this address"),
-    ],
-)
-async def test_whom_the_shop_does_not_know_for_certain_a_person_reads(
-    tmp_path: Path, name: str, sender: str, headers: dict[str, str], why: str
+async def test_whom_the_shop_does_not_know_for_certain_a_person_reads_and_what_machines_send_starts_nothing(
+    tmp_path: Path,
 ) -> None:
+    evil = VOUCHED.replace("shop", "evil")
     async with shop_in(tmp_path, *READ) as shop:
-        task = shop.mail(name, f"Please cancel order {ORDER}, it was {WHY}.", sender, **headers)
-        shown = await shop.site.shown(task)
-        assert [step.call.tool for step in shown.steps] == ["retail.hand-over"]
-        assert sender in shown.rationale
-        assert why in shown.rationale
-        await shop.site.say(shown, Word.APPROVE)
-        assert (await shop.site.outcome(task)).status is OutcomeStatus.COMPLETED
-        assert await shop.site.changes() == []
-
-
-async def test_what_machines_send_starts_nothing_and_a_bounce_a_person_sees(tmp_path: Path) -> None:
-    async with shop_in(tmp_path) as shop:
+        words = f"Please cancel order {ORDER}, it was {WHY}."
+        sent = {
+            shop.mail("unvouched", words): (ADDRESS, "nobody vouches that it comes from this address"),
+            shop.mail("forged", words, Authentication_Results=evil): (ADDRESS, "nobody vouches"),
+            shop.mail("stranger", words, "who@example.com", Authentication_Results=VOUCHED): (
+                "who@example.com",
+                "no customer has this address",
+            ),
+            shop.mail("bounce", "no such box", "mailer-daemon@example.com", X_Failed_Recipients="kaspar@example.com"): (
+                "mailer-daemon@example.com",
+                "a letter could not be delivered",
+            ),
+        }
         automatic = shop.mail("ooo", "I am away", Authentication_Results=VOUCHED, Auto_Submitted="auto-replied")
-        bounce = shop.mail(
-            "bounce", "could not be delivered", "mailer-daemon@example.com", X_Failed_Recipients="kaspar@example.com"
-        )
-        shown = await shop.site.shown(bounce)
-        assert "a letter could not be delivered" in shown.rationale
+        for task, (sender, why) in sent.items():
+            shown = await shop.site.shown(task)
+            assert [step.call.tool for step in shown.steps] == ["retail.hand-over"]
+            assert sender in shown.rationale
+            assert why in shown.rationale
+            await shop.site.say(shown, Word.APPROVE)
+            assert (await shop.site.outcome(task)).status is OutcomeStatus.COMPLETED
         await shop.emptied()
+        assert await shop.site.changes() == []
         assert await shop.site.journal.record(f"task.context.retail.{automatic}.-") is None
         assert await quarantine.waiting(shop.site.bus) == []

@@ -35,7 +35,7 @@ _OWN = {
     "audit": "console.audit.commands:audit",
     "demo": "console.demo.command:demo",
     "pack": "console.pack.commands:pack",
-    "bus": "console.pack.bus:bus",
+    "bus": "console.bus.commands:bus",
 }
 
 

@@ -1,8 +1,8 @@
 """What intake needs of a pack: mapping files that compile, each with samples that make the events expected of them.
 
 Beside ``sources/<name>.yaml`` the folder ``sources/<name>.samples`` holds what came in (``<sample>.<kind>``), the
-events expected of it (``<sample>.expected.jsonl``; an empty file: none), and where they matter the headers of the request
-(``<sample>.headers.json``) and what look-ups answered (``<sample>.found.json``).
+events expected of it (``<sample>.expected.jsonl``; an empty file: none), and where they matter the headers of the
+request (``<sample>.headers.json``) and what look-ups answered (``<sample>.found.json``).
 """
 
 import mimetypes

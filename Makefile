@@ -31,6 +31,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_files.py
+	$(BIN)/workmesh pack check retail
 	$(BIN)/workmesh policy check retail --strict
 	$(BIN)/workmesh policy test retail --require-coverage
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1

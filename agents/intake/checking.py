@@ -68,7 +68,7 @@ def _samples(pack: Pack, path: Path, source: Source) -> Iterator[Finding]:
             used, events = _made(pack, source, sample)
             unshown -= used
         except (UnreadableError, SettingsError) as error:
-            yield wrong_file(sample, pack, error)
+            yield Finding(file=shown(sample, pack), place="", problem=str(error))
             continue
         yield from _compared(pack, sample, events)
     for name in sorted(unshown):

@@ -12,7 +12,7 @@ import msgspec
 
 from console.bus.channels import REST, Channel, channels
 from console.bus.structs import components
-from console.pack.schemas import DIALECT, event_schema
+from console.pack.schemas import DIALECT, event_schema, portable
 from mesh.events import CloudEvent
 from mesh.pack import Pack
 from mesh.permissions import ROLES
@@ -29,7 +29,7 @@ def document(packs: Mapping[str, Pack], services: Mapping[str, Offered]) -> dict
     """The document, for these packs and services."""
     found = list(channels(packs, services))
     models = [model for channel in found for model in (*channel.says, channel.answer) if model is not None]
-    schemas, parts = components([*models, CloudEvent], _REFERENCE)
+    schemas, parts = map(portable, components([*models, CloudEvent], _REFERENCE))
     by_model = {repr(model): schema for model, schema in zip([*models, CloudEvent], schemas, strict=True)}
     messages: dict[str, Any] = {}
     shown: dict[str, Any] = {}

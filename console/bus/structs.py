@@ -24,4 +24,4 @@ def components(
     names = generator._build_name_map(found)
     making = generator._SchemaGenerator(names, None, ref_template)
     parts = {names[kind]: making.to_schema(info, False) for kind, info in found.items()}
-    return tuple(making.to_schema(info) for info in infos), parts
+    return [making.to_schema(info) for info in infos], parts

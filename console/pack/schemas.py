@@ -29,7 +29,20 @@ def event_schema(kind: EventType, version: str) -> dict[str, Any]:
     }
     for pointer in kind.taint:
         _mark(found, found, pointer.split("/")[1:], pointer)
-    return found
+    plain: dict[str, Any] = portable(found)
+    return plain
+
+
+def portable(schema: Any) -> Any:
+    """The schema with the end of a pattern as all languages write it: Python's own form is unknown elsewhere."""
+    if isinstance(schema, list):
+        return [portable(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else portable(value)
+        for name, value in schema.items()
+    }
 
 
 def file_name(schema: dict[str, Any]) -> str:

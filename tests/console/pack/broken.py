@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """In ``file``, ``old`` becomes ``new`` (no ``old``: the file goes); a finding's file, place and problem hold these."""
+    """In ``file``, ``old`` becomes ``new`` (no ``old``: the file goes); a finding's file, place, problem hold these."""
 
     name: str
     file: str

@@ -29,15 +29,15 @@ def document(packs: Mapping[str, Pack], services: Mapping[str, Offered]) -> dict
     """The document, for these packs and services."""
     found = list(channels(packs, services))
     models = [model for channel in found for model in (*channel.says, channel.answer) if model is not None]
-    schemas, parts = map(portable, components([*models, CloudEvent], _REFERENCE))
-    by_model = {repr(model): schema for model, schema in zip([*models, CloudEvent], schemas, strict=True)}
+    schemas, parts = components([*models, CloudEvent], _REFERENCE)
+    by_model = {repr(model): schema for model, schema in zip([*models, CloudEvent], portable(schemas), strict=True)}
     messages: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     for channel in found:
         own = dict(_messages(channel, by_model, packs))
         messages |= own
         shown[_key(channel.id)] = _channel(channel, own)
-    schemas_out = {_key(name): _renamed(part) for name, part in sorted(parts.items())}
+    schemas_out = {_key(name): _renamed(portable(part)) for name, part in sorted(parts.items())}
     return {
         "asyncapi": VERSION,
         "info": {
@@ -130,13 +130,12 @@ def _envelope(payload: dict[str, Any]) -> dict[str, Any]:
 def _operations(found: Iterable[Channel]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each role may do on each channel, and which stage reads it by its durable consumer."""
     for role, allowed in ROLES.items():
-        stage = next((each for each in STAGES if each.stage == role), None)
+        pulled = {each.stream: each.filters for each in STAGES if each.stage == role}
         for channel in found:
             key = _key(channel.id)
             if any(meets(pattern, channel.filter) for pattern in allowed.publish):
                 yield f"{role}-sends-{key}", _operation("send", channel)
-            consumes = stage is not None and stage.stream == channel.stream
-            consumes = consumes and any(meets(each, channel.filter) for each in stage.filters if stage)
+            consumes = any(meets(each, channel.filter) for each in pulled.get(channel.stream, ()))
             if consumes or any(meets(pattern, channel.filter) for pattern in allowed.subscribe):
                 operation = _operation("receive", channel)
                 if consumes:

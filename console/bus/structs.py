@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import _json_schema as generator
 
+Schema = dict[str, Any]
 
-def components(
-    models: Sequence[Any], ref_template: str
-) -> tuple[tuple[dict[str, Any], ...], dict[str, dict[str, Any]]]:
+
+def components(models: Sequence[Any], ref_template: str) -> tuple[list[Schema], dict[str, Schema]]:
     """As ``msgspec.json.schema_components``, without the defaults that are raw JSON."""
     infos = msgspec.inspect.multi_type_info(models)
     found = generator._collect_component_types(infos)

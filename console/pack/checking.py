@@ -84,12 +84,22 @@ def findings(point: EntryPoint) -> list[Finding]:
         return [error.finding]
     own = list(_own(point, pack))
     try:
+        _require_tools(point, pack)
+    except NotLoadedError as error:
+        return [*own, error.finding]
+    return own + [finding for check in load_checks().values() for finding in check(pack)]
+
+
+def _require_tools(point: EntryPoint, pack: Pack) -> None:
+    """Raises ``NotLoadedError`` where the pack cannot tell its tools with the defaults of its options."""
+    try:
         tools_of(pack)
     except SettingsError as error:
         place = "options" if "settings of pack" in str(error) else "tools"
         problem = f"{error}; a pack must load with the defaults of its options"
-        return [*own, Finding(file="pack.py", place=place, problem=problem)]
-    return own + [finding for check in load_checks().values() for finding in check(pack)]
+        raise NotLoadedError(Finding(file="pack.py", place=place, problem=problem)) from error
+    except Exception as error:
+        raise NotLoadedError(_failed(point, error)) from error
 
 
 def _own(point: EntryPoint, pack: Pack) -> Iterator[Finding]:

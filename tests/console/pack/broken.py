@@ -40,9 +40,7 @@ WAYS = (
     Way("import", PACK, "from rooms.desk import Desk", "from rooms.desk import Till", "pack.py", "line ", "Till"),
     Way("syntax", PACK, "class DeskOptions(", "class DeskOptions((", "pack.py", "line ", "syntax"),
     Way("options", PACK, 'desk: str = "desk.db"', "desk: str", "pack.py", "options", "missing required field"),
-    Way(
-        "tools", PACK, "tools=lambda options: TOOLS", "tools=lambda options: TOOLS[9]", "pack.py", "line ", "IndexError"
-    ),
+    Way("tools", PACK, ": TOOLS,", ": TOOLS[9],", "pack.py", "line ", "IndexError"),
     Way("no README", "README.md", "", "", "README.md", "", "is missing"),
     Way("entry point", "pyproject.toml", "rooms.pack:pack", "rooms.pack:Room", "pyproject.toml", "", "no mesh"),
     Way("unknown tool", BOOK, "rooms.announce", "rooms.shout", "book.yaml", "step announce", "rooms.shout"),

@@ -31,12 +31,15 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_files.py
+	$(BIN)/workmesh pack check retail
 	$(BIN)/workmesh policy check retail --strict
 	$(BIN)/workmesh policy test retail --require-coverage
 	$(BIN)/workmesh eval retail --replay packs/retail/sample/conversations.yaml --min-pass 1
+	$(BIN)/workmesh pack check content
 	$(BIN)/workmesh policy check content --strict
 	$(BIN)/workmesh policy test content --require-coverage
 	$(BIN)/workmesh eval content --replay packs/content/sample/conversations.yaml --min-pass 1
+	$(BIN)/workmesh pack check outbreak
 	$(BIN)/workmesh policy check outbreak --strict
 	$(BIN)/workmesh policy test outbreak --require-coverage
 	$(BIN)/workmesh eval outbreak --replay packs/outbreak/sample/conversations.yaml --min-pass 1

@@ -34,6 +34,8 @@ _OWN = {
     "resume": "console.pause:resume",
     "audit": "console.audit.commands:audit",
     "demo": "console.demo.command:demo",
+    "pack": "console.pack.commands:pack",
+    "bus": "console.bus.commands:bus",
 }
 
 

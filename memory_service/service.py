@@ -5,7 +5,7 @@ The rule: what was written can be recalled from this copy when the answer goes o
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -51,7 +51,7 @@ from mesh.memory import (
     WhyRequest,
 )
 from mesh.records import Json
-from mesh.service import Verb
+from mesh.service import Offered, Verb, described
 
 S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -324,6 +324,11 @@ class Memory:
                 f"{what} not confirmed within {limit_s:g} s: it may be written; asking again is safe"
             ) from error
         return found
+
+
+def offered() -> Offered:
+    """What the service answers, read from its methods: the class stands for what is opened when it runs."""
+    return described(Memory.verbs(cast(Any, Memory)))
 
 
 def _asserted(new: Admitted, voice: Voice, signed: Json) -> Asserted:

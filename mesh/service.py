@@ -6,7 +6,8 @@ The rule: an answer is either the result or an error with its reason; a request 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 import structlog
@@ -20,6 +21,10 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Verb = Callable[[Any], Awaitable[Any]]
+Offered = Mapping[str, tuple[type, Any]]
+"""The verbs of a service, each with the types of its request and its answer."""
+
+GROUP = "workmesh.services"
 MAX_IN_FLIGHT = 64
 
 
@@ -43,6 +48,16 @@ async def ask(bus: Bus, service: str, verb: str, request: msgspec.Struct, answer
     if got.error:
         raise ServiceError(got.error)
     return msgspec.json.decode(got.result, type=answer)
+
+
+def described(verbs: Mapping[str, tuple[type, Verb]]) -> Offered:
+    """What these verbs take and answer, as their functions declare it."""
+    return {name: (request, get_type_hints(function)["return"]) for name, (request, function) in verbs.items()}
+
+
+def offered() -> dict[str, Offered]:
+    """What the services of all parts offer, by the entry points ``workmesh.services``; nothing is started."""
+    return {point.name: point.load()() for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from typing import Any, cast
 
 import structlog
 
@@ -15,7 +16,7 @@ from mesh.halts import HALT, halts_of
 from mesh.lifetime import background
 from mesh.process import Process, opened
 from mesh.projection import Projection, following
-from mesh.service import Verb, serving
+from mesh.service import Offered, Verb, described, serving
 from mesh.settings import Settings
 from policy_service.citing import Cited
 from policy_service.deciding import Decider
@@ -101,6 +102,12 @@ def _verbs(words: Words, staging: Staging, publishing: Publishing) -> dict[str, 
         "publish": (PublishRequest, publishing.publish),
         "activate": (ActivateRequest, publishing.activate),
     }
+
+
+def offered() -> Offered:
+    """What the service answers, read from its functions: the classes stand for what is opened when it runs."""
+    words, staging, publishing = (cast(Any, each) for each in (Words, Staging, Publishing))
+    return described(_verbs(words, staging, publishing))
 
 
 async def _follow_governed(bundles: LiveBundles, process: Process, projections: Iterable[Projection]) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from mesh.errors import SettingsError
-from mesh.pack import load_packs
+from mesh.pack import load_packs, pack_names
 
 
 def locate(source: str) -> tuple[Path, str]:
     """The folder and the domain that DIR means; raises ``click.UsageError``."""
     folder = Path(source)
-    if folder.is_dir():
+    if folder.is_dir() and (any(folder.glob("*.cedar")) or source not in pack_names()):
         resolved = folder.resolve()
         return folder, resolved.parent.name if resolved.name == "policies" else resolved.name
     try:

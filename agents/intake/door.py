@@ -111,6 +111,26 @@ class Source:
     reader: Reader
 
 
+def each_of(source: Source, arrival: Arrival, original: str, item: Item) -> list[Variables]:
+    """What expressions see of an item, or of each element of it. Raises ``UnreadableError``."""
+    common = {
+        "source": arrival.source,
+        "received": arrival.received_at,
+        "original": original,
+        "found": {},
+        **item.variables,
+    }
+    if source.mapping.each is None:
+        return [Variables({**common, "key": item.key})]
+    try:
+        found = source.mapping.each.value(Variables({**common, "key": item.key}))
+    except ExpressionError as error:
+        raise UnreadableError(str(error)) from error
+    if not isinstance(found, list | tuple):
+        raise UnreadableError(f"`each` is no list but {type(found).__name__}")
+    return [Variables({**common, "key": f"{item.key}#{number}", "item": each}) for number, each in enumerate(found)]
+
+
 class Door:
     """Takes events and arrivals in, for all listeners and pollers of a process."""
 
@@ -198,7 +218,7 @@ class Door:
                 raise item.error
             for part in item.parts:
                 await self._originals.keep(part)
-            for variables in self._each(source, arrival, original, item):
+            for variables in each_of(source, arrival, original, item):
                 event = await self._event(source, arrival, original, variables)
                 if event is None:
                     found.ignored += 1
@@ -209,24 +229,6 @@ class Door:
         except UnreadableError as error:
             return _Prepared(error=Rejected(Reason.MALFORMED, str(error)))
         return found
-
-    def _each(self, source: Source, arrival: Arrival, original: str, item: Item) -> list[Variables]:
-        common = {
-            "source": arrival.source,
-            "received": arrival.received_at,
-            "original": original,
-            "found": {},
-            **item.variables,
-        }
-        if source.mapping.each is None:
-            return [Variables({**common, "key": item.key})]
-        try:
-            found = source.mapping.each.value(Variables({**common, "key": item.key}))
-        except ExpressionError as error:
-            raise UnreadableError(str(error)) from error
-        if not isinstance(found, list | tuple):
-            raise UnreadableError(f"`each` is no list but {type(found).__name__}")
-        return [Variables({**common, "key": f"{item.key}#{number}", "item": each}) for number, each in enumerate(found)]
 
     async def _event(
         self, source: Source, arrival: Arrival, original: str, variables: Variables

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import Any, cast
 
 import structlog
 
@@ -22,7 +23,7 @@ from mesh.lifetime import background
 from mesh.parameters import read_declared
 from mesh.process import opened
 from mesh.projection import following
-from mesh.service import Verb, serving
+from mesh.service import Offered, Verb, described, serving
 from mesh.settings import Settings
 from mesh.statistics import DriftLine, StatLine, WindowRequest
 
@@ -47,14 +48,16 @@ async def run(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
             for projection in (*book.projections, *drifts.projections):
                 await stack.enter_async_context(following(projection))
-            verbs = {"correct": (CorrectRequest, corrections.correct), **_verbs(book, drifts, proposals, learning)}
+            verbs = _verbs(book, drifts, proposals, learning, corrections)
             await stack.enter_async_context(serving(process.bus, "learner", verbs))
             looking = _again_and_again(learning, settings.learner.every_s)
             await stack.enter_async_context(background(looking, "looking"))
             await process.run_stage(Knowing(process.bus, process.journal, process.packs).learn)
 
 
-def _verbs(book: Book, drifts: Drifts, proposals: Proposals, learning: Learning) -> Mapping[str, tuple[type, Verb]]:
+def _verbs(
+    book: Book, drifts: Drifts, proposals: Proposals, learning: Learning, corrections: Corrections
+) -> Mapping[str, tuple[type, Verb]]:
     """What people ask of the service: each verb with its request."""
 
     async def stats(request: WindowRequest) -> list[StatLine]:
@@ -76,12 +79,19 @@ def _verbs(book: Book, drifts: Drifts, proposals: Proposals, learning: Learning)
         return proposals.line(await proposals.take(request), learning.watch)
 
     return {
+        "correct": (CorrectRequest, corrections.correct),
         "stats": (WindowRequest, stats),
         "drift": (Nothing, drift),
         "list": (Nothing, list_),
         "show": (ProposalRequest, show),
         "say": (LearnRequest, say),
     }
+
+
+def offered() -> Offered:
+    """What the service answers, read from its functions: the classes stand for what is opened when it runs."""
+    opening = (cast(Any, each) for each in (Book, Drifts, Proposals, Learning, Corrections))
+    return described(_verbs(*opening))
 
 
 async def _again_and_again(learning: Learning, every_s: float) -> None:

@@ -36,6 +36,7 @@ READING = (
     "learn stats",
     "learn show",
 )
+INSTALL = "pip install --editable "
 _PATIENCE_S = 30.0
 _COMMAND_S = 100.0
 _STOP_S = 30.0
@@ -102,6 +103,9 @@ class Reader:
             install(path)
 
     def _type(self, command: Command, place: str) -> None:
+        if command.text.startswith(INSTALL):
+            self._install(self.folder / command.text.removeprefix(INSTALL).strip())
+            return
         end = time.monotonic() + _PATIENCE_S
         again = command.text.startswith(tuple(f"workmesh {name}" for name in READING))
         while True:
@@ -121,6 +125,11 @@ class Reader:
                 break
         wrong = f"{place}: exit status {done.returncode} of: {command.text}\n"
         raise AssertionError(wrong + difference(command.expected, done.stdout))
+
+    def _install(self, folder: Path) -> None:
+        """What ``pip install --editable`` does for a distribution that a command made."""
+        install(folder / "pyproject.toml")
+        self._env["PYTHONPATH"] += f"{os.pathsep}{folder}"
 
     def _run_python(self, block: Block, place: str) -> None:
         python = self._python = self._python or self._start_python()

@@ -1,0 +1,1 @@
+"""``workmesh bus``: the bus described for those who would connect to it."""

@@ -1,0 +1,27 @@
+"""``workmesh bus``: what can be said and heard on the bus, as a document."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from console.bus.asyncapi import document
+from mesh.pack import load_packs
+from mesh.service import offered
+
+
+@click.group()
+def bus() -> None:
+    """Describe the bus."""
+
+
+@bus.command()
+@click.argument("packs", metavar="[PACK]...", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+def asyncapi(packs: tuple[str, ...], out: Path | None) -> None:
+    """Print the AsyncAPI 3.0 document of the bus, with the events of each PACK, or of all that are installed."""
+    text = msgspec.json.format(msgspec.json.encode(document(load_packs(packs), offered())), indent=1).decode()
+    if out is None:
+        click.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")

@@ -5,10 +5,12 @@ carried out or has been; whatever else looks alike goes on by itself.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
+from mesh.clock import now
 from mesh.journal import Journal
 from mesh.pack import EventType, Pack
 from mesh.plans import plan_digest
@@ -18,6 +20,7 @@ from mesh.runtime import NotYetError
 R = TypeVar("R", bound=Record)
 
 _WAIT_S = 0.5
+_PATIENCE = timedelta(minutes=15)  # a task without a plan for longer is stuck: what comes after it goes on
 _DONE = (OutcomeStatus.COMPLETED, OutcomeStatus.OBSERVED)
 
 
@@ -31,7 +34,7 @@ class Repeats:
     async def judged(self, context: Context, record: R) -> R | Plan:
         """The plan, or one that does nothing since an earlier task has the same request.
 
-        Raises ``NotYetError`` while an earlier task has not been understood yet.
+        Raises ``NotYetError`` while an earlier task has not been understood yet, for some minutes.
         """
         if not context.earlier or not isinstance(record, Plan) or not record.steps:
             return record
@@ -54,9 +57,9 @@ class Repeats:
         plans = [item for item in items if isinstance(item, Plan)]
         if context is None or (outcome is not None and outcome.status not in _DONE):
             return None
-        if not plans:
+        if not plans and now() - context.event.accepted_at < _PATIENCE:
             raise NotYetError(f"task {task}, which may be the same request, has no plan yet", delay_s=_WAIT_S)
-        return (context, plans[-1]) if plans[-1].steps else None
+        return (context, plans[-1]) if plans and plans[-1].steps else None
 
 
 def repeating(plan: Plan, task: str, why: str) -> Plan:

@@ -40,7 +40,7 @@ class Repeats:
             return record
         asked = _request(context, record, self._types)
         for task in context.earlier:
-            other = await self._earlier(task, context.header.domain)
+            other = await self._earlier(task, context)
             if other is None:
                 continue
             before, plan = other
@@ -49,17 +49,20 @@ class Repeats:
                 return repeating(record, task, f"the same request came before by {by}, and is task {task}")
         return record
 
-    async def _earlier(self, task: str, domain: str) -> tuple[Context, Plan] | None:
+    async def _earlier(self, task: str, later: Context) -> tuple[Context, Plan] | None:
         """The context and last plan of a task that is on its way, or done; ``None`` for one that ended otherwise."""
-        items = [item.record for item in await self._journal.task(task, domain)]
+        items = [item.record for item in await self._journal.task(task, later.header.domain)]
         context = next((item for item in items if isinstance(item, Context)), None)
         outcome = next((item for item in items if isinstance(item, Outcome)), None)
         plans = [item for item in items if isinstance(item, Plan)]
-        if context is None or (outcome is not None and outcome.status not in _DONE):
+        if outcome is not None and outcome.status not in _DONE:
             return None
-        if not plans and now() - context.event.accepted_at < _PATIENCE:
-            raise NotYetError(f"task {task}, which may be the same request, has no plan yet", delay_s=_WAIT_S)
-        return (context, plans[-1]) if plans and plans[-1].steps else None
+        if context is None or not plans:
+            # Its event came first, whatever the journal shows of it yet.
+            if now() - later.event.accepted_at < _PATIENCE:
+                raise NotYetError(f"task {task}, which may be the same request, has no plan yet", delay_s=_WAIT_S)
+            return None
+        return (context, plans[-1]) if plans[-1].steps else None
 
 
 def repeating(plan: Plan, task: str, why: str) -> Plan:

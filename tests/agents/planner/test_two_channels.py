@@ -1,5 +1,6 @@
 """One request that comes by two channels is one case: carried out once, and the other says where."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -101,3 +102,17 @@ async def test_a_request_that_failed_is_asked_for_anew(world: World) -> None:
     assert before.status is not OutcomeStatus.COMPLETED
     _, plan, _ = await ended(world, await sent(world, "mail-4", MAIL, memo="case:d4", account="frozen"))
     assert plan.repeats == ""
+
+
+async def test_what_comes_later_waits_for_the_plan_of_what_came_first(world: World) -> None:
+    held = world.folder / "first-goes-on"
+    once = world.folder / "first.once"
+    async with world.role("perception", "2", fault=f"perception.before_handling=hold:{held}@{once}"):
+        # Whichever copy of perception the first goes to, one of these is held back while the others go on.
+        tasks = [await sent(world, f"{name}-5", f"/{name}", memo="case:e5") for name in ("one", "two", "three")]
+        await asyncio.sleep(1.5)
+        held.touch()
+        ends = [await ended(world, task) for task in tasks]
+    done = [plan.header.task_id for _, plan, outcome in ends if outcome.status is OutcomeStatus.COMPLETED]
+    assert done == tasks[:1]
+    assert [plan.repeats for _, plan, _ in ends] == ["", tasks[0], tasks[0]]

@@ -302,7 +302,8 @@ _JSON = (
 _HTTP = (
     *_JSON, b"\n", b"\r\n", b"ce-id: a\n", b"ce-data: 1\n", b"ce-original: a\n", b"ce-channel: a\n", b"content-type: ",
     b"ce-specversion: 1.0\n", b"; charset=utf-16", b"authorization: Bearer \xff\n", b"%zz", b"%0a", b"/../", b"//",
-    b"?", b"x-github-event: issues\n", b"cut: 1\n", b"traceparent: x\n", b"x-hub-signature-256: sha256=\xff\n", b"v1,", b"t=",
+    b"?", b"x-github-event: issues\n", b"cut: 1\n", b"traceparent: x\n", b"x-hub-signature-256: sha256=\xff\n",
+    b"v1,", b"t=",
     b"transfer-encoding: chunked\n",
     b"expect: 100-continue\n", b"ce-time: 0\n", b"ce-time: 9999-12-31T23:59:60Z\n",
 )  # fmt: skip

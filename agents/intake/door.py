@@ -21,7 +21,7 @@ from agents.intake.arrival import CUT, Arrival
 from agents.intake.errors import UnreadableError
 from agents.intake.mapping import Lookup, SourceMapping
 from agents.intake.readers import Item, Reader
-from mesh import metrics, subjects
+from mesh import faultpoints, metrics, subjects
 from mesh.admission import Accepted, Rejected, read
 from mesh.clock import now, unix
 from mesh.errors import NotSentError, RetryableError, TerminalError, ToolRefusedError, UncertainError
@@ -154,6 +154,7 @@ class Door:
         source = self._source(arrival.source)
         taken = Taken()
         original = await self._originals.keep(arrival.data)
+        await faultpoints.reach("intake.after_original")
         items = _items(source, arrival)
         is_large = len(arrival.data) > _LARGE_BYTES
         while group := await asyncio.to_thread(_some, items) if is_large else _some(items):
@@ -163,6 +164,7 @@ class Door:
                 whole = Item(key=arrival.key, data=arrival.data, error=why)
                 await self._take_group(source, arrival, original, [whole], taken)
                 break
+        await faultpoints.reach("intake.after_publish")
         for result, count in (
             ("event", sum(not event.is_duplicate for event in taken.events)),
             ("duplicate", sum(event.is_duplicate for event in taken.events)),

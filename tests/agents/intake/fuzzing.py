@@ -113,7 +113,7 @@ class Reader:
         self._process = context.Process(target=_child, args=(other, self._target.place), daemon=True)
         self._process.start()
         other.close()
-        self._peak = 0
+        self._base = 0
         self.fault(self._target.corpus()[0], wall_s=60.0)  # imports count for nothing
 
     def fault(self, data: bytes, *, wall_s: float = 10 * HANG_S) -> str:
@@ -130,8 +130,11 @@ class Reader:
             code = self._process.exitcode
             self._start()
             return f"crash: exit code {code}"
-        grown = peak - self._peak if self._peak else 0
-        self._peak = peak
+        self._base = self._base or peak
+        grown = peak - self._base
+        if grown > BLOW_UP // 2:  # what the next one takes would not be seen
+            self.close()
+            self._start()
         if grown > BLOW_UP:
             return f"blow-up: {grown >> 20} MB"
         return str(fault) or (f"hang: {took_s:.1f} s of CPU" if took_s > HANG_S else "")

@@ -77,8 +77,12 @@ class Variables:
     """What expressions see. CEL's own form of it is made once: that costs more than most expressions."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
+        """Raises ``ExpressionError`` for values that CEL has no form of, such as text with half a surrogate pair."""
         self._values = dict(values)
-        self.context = cel.Context(variables=self._values)
+        try:
+            self.context = cel.Context(variables=self._values)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ExpressionError(str(error)) from error
         for name, function in FUNCTIONS.items():
             self.context.add_function(name, function)
 
@@ -92,7 +96,10 @@ class Variables:
     def put(self, name: str, value: Any) -> None:
         """Add or replace one."""
         self._values[name] = value
-        self.context.add_variable(name, value)
+        try:
+            self.context.add_variable(name, value)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ExpressionError(f"{name}: {error}") from error
 
 
 class Expression:

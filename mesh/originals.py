@@ -26,18 +26,26 @@ class Originals:
         """Store ``data`` unless it is there; its digest (hex). Waits while the bus is away."""
         assert self._committer is not None, "opened for reading"
         digest = sha256(data).hexdigest()
-        if await self._bus.last(subjects.ORIGINALS, _last_part(digest, len(data))) is None:
+        count = max(1, -(-len(data) // PART_BYTES))
+        if not await self._is_kept(digest, count):
             parts = [data[start : start + PART_BYTES] for start in range(0, max(len(data), 1), PART_BYTES)]
             messages = [
-                Message(subjects.original(digest, f"{number}~{len(parts)}"), part)
-                for number, part in enumerate(parts, 1)
+                Message(subjects.original(digest, f"{number}~{count}"), part) for number, part in enumerate(parts, 1)
             ]
-            # The last part comes last: where it stands, all do.
-            for start in range(0, len(messages) - 1, _AT_ONCE):
+            # The first part comes first and the last one last: where both stand, all do, for the oldest goes first.
+            await self._committer.commit(messages[:1])
+            for start in range(1, len(messages) - 1, _AT_ONCE):
                 some = messages[start : min(start + _AT_ONCE, len(messages) - 1)]
                 await asyncio.gather(*(self._committer.commit([message]) for message in some))
-            await self._committer.commit(messages[-1:])
+            if count > 1:
+                await self._committer.commit(messages[-1:])
         return digest
+
+    async def _is_kept(self, digest: str, count: int) -> bool:
+        for number in {count, 1}:
+            if await self._bus.last(subjects.ORIGINALS, subjects.original(digest, f"{number}~{count}")) is None:
+                return False
+        return True
 
     async def read(self, digest: str) -> bytes:
         """The bytes under a digest; raises ``TerminalError`` when they are not there, whole and unchanged."""
@@ -51,8 +59,3 @@ class Originals:
         if not parts or sha256(data).hexdigest() != digest:
             raise TerminalError(f"original {digest} is not kept here, or not whole")
         return data
-
-
-def _last_part(digest: str, size: int) -> str:
-    count = max(1, -(-size // PART_BYTES))
-    return subjects.original(digest, f"{count}~{count}")

@@ -1,5 +1,6 @@
 """One thing that came in, as it came, and what takes it."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,11 @@ class Arrival:
     def digest(self) -> str:
         """The SHA-256 of the bytes, as hex."""
         return sha256(self.data).hexdigest()
+
+
+def shown_name(name: str) -> str:
+    """A file's name as text, where it may be any bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 CUT = "cut"

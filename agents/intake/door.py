@@ -7,10 +7,11 @@ import asyncio
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,10 +21,10 @@ from agents.intake.arrival import CUT, Arrival
 from agents.intake.errors import UnreadableError
 from agents.intake.mapping import Lookup, SourceMapping
 from agents.intake.readers import Item, Reader
-from mesh import metrics, subjects
+from mesh import faultpoints, metrics, subjects
 from mesh.admission import Accepted, Rejected, read
 from mesh.clock import now, unix
-from mesh.errors import NotSentError, RetryableError, ToolRefusedError, UncertainError
+from mesh.errors import NotSentError, RetryableError, TerminalError, ToolRefusedError, UncertainError
 from mesh.event_index import EventIndex, First
 from mesh.expressions import ExpressionError, Variables
 from mesh.journal import Committer, Message
@@ -39,6 +40,10 @@ STAGE = "intake"
 _INLINE_BYTES = 128 * 1024  # larger originals are quarantined by reference
 _RECENT_MAX = 10_000
 _GROUP = 128  # items of one arrival that are published together
+_EACH_MAX = 1000  # elements of `each`: as many as a batch of CloudEvents may hold
+_ASIDE_MAX = 1000  # items of one arrival in quarantine by themselves
+_COMMIT_MAX = 1000  # events in one commit
+_LARGE_BYTES = 64 * 1024  # what is larger is read in a thread: a sender's large file must not hold up all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class Source:
     reader: Reader
 
 
-def each_of(source: Source, arrival: Arrival, original: str, item: Item) -> list[Variables]:
+def each_of(source: Source, arrival: Arrival, original: str, item: Item) -> Iterator[Variables]:
     """What expressions see of an item, or of each element of it. Raises ``UnreadableError``."""
     common = {
         "source": arrival.source,
@@ -120,15 +125,19 @@ def each_of(source: Source, arrival: Arrival, original: str, item: Item) -> list
         "found": {},
         **item.variables,
     }
-    if source.mapping.each is None:
-        return [Variables({**common, "key": item.key})]
     try:
+        if source.mapping.each is None:
+            yield Variables({**common, "key": item.key})
+            return
         found = source.mapping.each.value(Variables({**common, "key": item.key}))
+        if not isinstance(found, list | tuple):
+            raise UnreadableError(f"`each` is no list but {type(found).__name__}")
+        if len(found) > _EACH_MAX:
+            raise UnreadableError(f"`each` has {len(found)} elements; {_EACH_MAX} are taken")
+        for number, each in enumerate(found):
+            yield Variables({**common, "key": f"{item.key}#{number}", "item": each})
     except ExpressionError as error:
         raise UnreadableError(str(error)) from error
-    if not isinstance(found, list | tuple):
-        raise UnreadableError(f"`each` is no list but {type(found).__name__}")
-    return [Variables({**common, "key": f"{item.key}#{number}", "item": each}) for number, each in enumerate(found)]
 
 
 class Door:
@@ -166,21 +175,20 @@ class Door:
         Raises ``RetryableError`` when a system that must be asked for it is away: what was made of it until then is
         known again when it comes again.
         """
-        source = self._sources[arrival.source]
+        source = self._source(arrival.source)
         taken = Taken()
         original = await self._originals.keep(arrival.data)
-        group: list[Item] = []
-        try:
-            if why := arrival.headers.get(CUT):
-                raise UnreadableError(f"too large: {why}; only its beginning is kept")
-            for item in source.reader(arrival):
-                group.append(item)
-                if len(group) == _GROUP:
-                    await self._take_group(source, arrival, original, group, taken)
-                    group = []
-        except UnreadableError as error:
-            group.append(Item(key=arrival.key, data=arrival.data, error=error))
-        await self._take_group(source, arrival, original, group, taken)
+        await faultpoints.reach("intake.after_original")
+        items = _items(source, arrival)
+        is_large = len(arrival.data) > _LARGE_BYTES
+        while group := await asyncio.to_thread(_some, items) if is_large else _some(items):
+            await self._take_group(source, arrival, original, group, taken)
+            if len(taken.quarantined) > _ASIDE_MAX:
+                why = UnreadableError(f"more than {_ASIDE_MAX} of its items are wrong: the rest of it waits here")
+                whole = Item(key=arrival.key, data=arrival.data, error=why)
+                await self._take_group(source, arrival, original, [whole], taken)
+                break
+        await faultpoints.reach("intake.after_publish")
         for result, count in (
             ("event", sum(not event.is_duplicate for event in taken.events)),
             ("duplicate", sum(event.is_duplicate for event in taken.events)),
@@ -189,6 +197,12 @@ class Door:
         ):
             metrics.INTAKE_ITEMS.labels(source=arrival.source, result=result).inc(count)
         return taken
+
+    def _source(self, name: str) -> Source:
+        try:
+            return self._sources[name]
+        except KeyError:
+            raise TerminalError(f"no source {name!r} is configured here: name it in intake.sources") from None
 
     async def _take_group(
         self, source: Source, arrival: Arrival, original: str, group: Sequence[Item], taken: Taken
@@ -244,7 +258,7 @@ class Door:
         event = rule.event(variables) | {"channel": arrival.source, "original": original}
         try:
             data = msgspec.json.encode(event)
-        except (TypeError, UnicodeEncodeError) as error:
+        except (TypeError, ValueError) as error:
             raise UnreadableError(f"no JSON comes of it: {error}", f"rule {rule.name}") from error
         found = read(data, {}, self._packs)
         return found if isinstance(found, Rejected) else Ready(found, data)
@@ -256,7 +270,10 @@ class Door:
         found = dict(answers)
         for lookup in lookups:
             found[lookup.name] = await self._ask(lookup, variables)
-            variables.put("found", found)
+            try:
+                variables.put("found", found)
+            except ExpressionError as error:
+                raise UnreadableError(str(error), f"lookup {lookup.name}") from error
         return found
 
     async def _ask(self, lookup: Lookup, variables: Variables) -> Any:
@@ -267,7 +284,7 @@ class Door:
             answer = await self._toolbox.call(
                 tool, msgspec.Raw(args), key="intake", epoch=0, call_by=unix() + tool.timeout_s
             )
-        except (ExpressionError, ToolRefusedError) as error:
+        except (ExpressionError, ToolRefusedError, TypeError, ValueError) as error:
             raise UnreadableError(str(error), place) from error
         except (NotSentError, UncertainError) as error:
             raise RetryableError(f"{place}: {error}") from error
@@ -322,10 +339,13 @@ class Door:
         firsts = {each.accepted.task_id: each.first for each in new}
         self._under_way.update(firsts)
         try:
-            seqs = iter(await self._committer.commit(messages) if messages else ())
+            stored: list[int] = []
+            for start in range(0, len(messages), _COMMIT_MAX):
+                stored += await self._committer.commit(messages[start : start + _COMMIT_MAX])
         finally:
             for task in firsts:
                 self._under_way.pop(task, None)
+        seqs = iter(stored)
         self._recent.update(firsts)
         while len(self._recent) > _RECENT_MAX:
             self._recent.popitem(last=False)
@@ -334,6 +354,21 @@ class Door:
             for event, verdict in zip(events, verdicts, strict=True)
             if verdict is not _Verdict.CONFLICT
         ]
+
+
+def _items(source: Source, arrival: Arrival) -> Iterator[Item]:
+    """The items of an arrival; where it cannot be read on, the last one says why."""
+    try:
+        if why := arrival.headers.get(CUT):
+            raise UnreadableError(f"too large: {why}; only its beginning is kept")
+        yield from source.reader(arrival)
+    except UnreadableError as error:
+        yield Item(key=arrival.key, data=arrival.data, error=error)
+
+
+def _some(items: Iterator[Item]) -> list[Item]:
+    """The next items, as many as are published together."""
+    return list(islice(items, _GROUP))
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):

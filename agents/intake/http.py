@@ -4,6 +4,7 @@ The rule: 202 is said only of what is on disk; every other answer says what is w
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agents.intake.arrival import Arrival
+from agents.intake.arrival import CUT, Arrival
 from agents.intake.cloud import RequestError, split, structured
 from agents.intake.door import Admitted, ConflictingError, Door, Ready, Source
 from agents.intake.pressure import Pressure
@@ -35,7 +36,8 @@ _BODY_S = 30.0  # a sender that trickles is not waited for
 _DURABLE_S = 10.0
 _DRAINED = 8  # bodies too large by less are read to their end: else their senders see a broken line, and no answer
 _AGAIN_S = "5"
-_UNKEPT = {"authorization", "cookie", "proxy-authorization"}
+_STRANGERS_MAX = 256  # bodies at once of senders that only their signature will tell
+_SECRET = re.compile(r"authorization|cookie|token|secret|passw|api-?key")  # in the names of headers that are not kept
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -68,6 +70,7 @@ class Reception:
         self._tokens = tokens
         self._sources = sources
         self._hooks = hooks
+        self._strangers = 0
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -116,14 +119,14 @@ class Reception:
         sender = self._require_token(request) if scheme == "none" else None
         if sender is not None:
             _require_domains(sender, source)
-        body = await self._body(request)
+        body = await (self._body(request) if scheme == "none" else self._strangers_body(request))
         headers = _headers(request)
         if scheme != "none":
             try:
                 check(scheme, body, headers, hook.secrets(), at=unix(), window_s=hook.window_s)
             except UnsignedError as error:
                 raise RequestError(401, str(error)) from error
-        kept = {header: value for header, value in headers.items() if header not in _UNKEPT}
+        kept = {header: value for header, value in headers.items() if header != CUT and not _SECRET.search(header)}
         arrival = Arrival(
             source=name,
             key=sha256(body).hexdigest(),
@@ -158,6 +161,18 @@ class Reception:
             reason = "send a token: `Authorization: Bearer <token>` (made by `workmesh intake token NAME`)"
             raise RequestError(401, reason, headers={"WWW-Authenticate": 'Bearer realm="workmesh"'})
         return found
+
+    async def _strangers_body(self, request: Request) -> bytes:
+        """The body of who has shown nothing yet: while it comes, it takes no place of those who have."""
+        if self._strangers >= _STRANGERS_MAX:
+            raise RequestError(429, "too many bodies come at once", headers={"Retry-After": _AGAIN_S})
+        self._strangers += 1
+        self._pressure.in_flight -= 1
+        try:
+            return await self._body(request)
+        finally:
+            self._pressure.in_flight += 1
+            self._strangers -= 1
 
     async def _body(self, request: Request) -> bytes:
         most = self._settings.max_body_bytes

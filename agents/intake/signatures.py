@@ -7,12 +7,14 @@ standardwebhooks.com, specification 1.0.0. The rule: every secret is tried, and 
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from mesh.errors import WorkmeshError
 
 STANDARD_PREFIX = "whsec_"
+_ID = re.compile(r"[A-Za-z0-9_\-.:~]{1,256}")
 
 
 class UnsignedError(WorkmeshError):
@@ -47,7 +49,11 @@ def _stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], at:
 def _standard(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], at: float, window_s: float) -> None:
     made = _header(headers, "webhook-timestamp")
     _require_recent(made, at, window_s, "webhook-timestamp")
-    said = f"{_header(headers, 'webhook-id')}.{made}.".encode() + body
+    name = _header(headers, "webhook-id")
+    # What is signed is id.time.body: an id that could hold the beginning of a body would let another body be signed.
+    if not _ID.fullmatch(name):
+        raise UnsignedError("webhook-id: letters, digits, and _ - . : ~ are taken, at most 256")
+    said = f"{name}.{made}.".encode() + body
     given = [value for part in _header(headers, "webhook-signature").split() if (value := part.removeprefix("v1,"))]
     keys = (_standard_key(secret) for secret in secrets)
     expected = (base64.b64encode(hmac.digest(key, said, sha256)).decode() for key in keys)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from agents.intake.arrival import CUT, Arrival, Take
+from agents.intake.arrival import CUT, Arrival, Take, shown_name
 from mesh.clock import now, unix
 from mesh.errors import RetryableError, SettingsError
 from mesh.sources import Folder
@@ -33,6 +33,11 @@ class _Seen:
     mtime_ns: int
     inode: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_Seen":
+        """What is seen of a file in its status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
 
 async def watch_folder(name: str, setting: Folder, take: Take) -> None:
     """Take the files of a folder until cancelled; raises ``SettingsError`` when it is none."""
@@ -43,12 +48,14 @@ async def watch_folder(name: str, setting: Folder, take: Take) -> None:
     except OSError as error:
         raise SettingsError(f"intake.sources.{name}: {done} cannot be made: {error.strerror}") from error
     before: dict[Path, _Seen] = {}
+    passed_over: dict[Path, _Seen] = {}
     while True:
         found = dict(_files(folder, setting.pattern))
+        passed_over = {path: seen for path, seen in passed_over.items() if found.get(path) == seen}
         for path, seen in sorted(found.items(), key=lambda each: (each[1].mtime_ns, each[0].name)):
             is_settled = before.get(path) == seen and unix() - seen.mtime_ns / 1e9 >= setting.settle_s
-            if is_settled:
-                await _take_file(name, path, seen, done, take)
+            if is_settled and path not in passed_over and not await _take_file(name, path, seen, done, take):
+                passed_over[path] = seen
         before = found
         await asyncio.sleep(setting.poll_s)
 
@@ -69,20 +76,23 @@ def _files(folder: Path, pattern: str) -> Iterator[tuple[Path, _Seen]]:
         except OSError:
             continue  # it went away meanwhile
         if stat.S_ISREG(status.st_mode):
-            yield Path(entry.path), _Seen(status.st_size, status.st_mtime_ns, status.st_ino)
+            yield Path(entry.path), _Seen.of(status)
 
 
-async def _take_file(name: str, path: Path, seen: _Seen, done: Path, take: Take) -> None:
+async def _take_file(name: str, path: Path, seen: _Seen, done: Path, take: Take) -> bool:
+    """Whether to look at this file again; false for one that stays where it is until it changes."""
     is_cut = seen.size > FILE_MAX
     try:
-        data = await asyncio.to_thread(_read, path, _HEAD if is_cut else FILE_MAX)
+        data = await asyncio.to_thread(_read, path, seen, _HEAD if is_cut else FILE_MAX)
     except OSError as error:
-        log.error("file_not_read", path=str(path), reason=error.strerror)
-        return
+        log.error("file_not_read", path=shown_name(str(path)), reason=error.strerror)
+        return True
+    if data is None:
+        return True
     digest = Arrival(source=name, key="", data=data, content_type="", received_at=now()).digest
     arrival = Arrival(
         source=name,
-        key=f"{path.name}/{digest[:16]}",
+        key=f"{shown_name(path.name)}/{digest[:16]}",
         data=data,
         content_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream",
         received_at=datetime.fromtimestamp(seen.mtime_ns / 1e9, UTC),
@@ -91,23 +101,50 @@ async def _take_file(name: str, path: Path, seen: _Seen, done: Path, take: Take)
     try:
         await take(arrival)
     except RetryableError as error:
-        log.warning("file_not_taken_yet", path=str(path), reason=str(error))
-        return
-    _move(path, done)
+        log.warning("file_not_taken_yet", path=shown_name(str(path)), reason=str(error))
+        return True
+    try:
+        await asyncio.to_thread(_move, path, seen, done)
+    except OSError as error:
+        what = "it is taken again after a restart, as the same events"
+        log.error("file_not_moved", path=shown_name(str(path)), to=str(done), reason=error.strerror, effect=what)
+        return False
+    return True
 
 
-def _read(path: Path, most: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+def _read(path: Path, seen: _Seen, most: int) -> bytes | None:
+    """The bytes of the file that was seen; ``None`` where another is there now, such as a pipe, or it has changed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(most)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or _Seen.of(status) != seen:
+            return None
+        data = file.read(most)
+        return data if _Seen.of(os.fstat(descriptor)) == seen else None
 
 
-def _move(path: Path, to: Path) -> None:
-    """Move a file into another folder, under a name of its own."""
+def _move(path: Path, seen: _Seen, to: Path) -> None:
+    """Move the file that was seen into another folder, under a name of its own; what came in its place stays."""
+    if not _is_still(path, seen):
+        return
     to.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = to / path.name
+    target = _free(to, path)
+    path.rename(target)
+    if not _is_still(target, seen):  # it was changed between the look and the move
+        target.rename(_free(path.parent, path))
+
+
+def _is_still(path: Path, seen: _Seen) -> bool:
+    try:
+        return _Seen.of(path.lstat()) == seen
+    except FileNotFoundError:
+        return False
+
+
+def _free(folder: Path, path: Path) -> Path:
+    target = folder / path.name
     number = 1
-    while target.exists():
+    while os.path.lexists(target):
         number += 1
-        target = to / f"{path.stem}.{number}{path.suffix}"
-    path.replace(target)
+        target = folder / f"{path.stem}.{number}{path.suffix}"
+    return target

@@ -116,9 +116,14 @@ def _query(setting: Table, query: str, values: Sequence[Any]) -> Sequence[Row]:
                 return connection.execute(query.replace("?", "%s").encode(), values).fetchall()
         with closing(sqlite3.connect(f"file:{setting.database}?mode=ro", uri=True, timeout=_TIMEOUT_S)) as database:
             database.row_factory = sqlite3.Row
+            database.text_factory = _text  # one row that is no UTF-8 must not hold up those behind it
             return [dict(row) for row in database.execute(query, values)]
     except (sqlite3.Error, psycopg.Error) as error:
         raise _TableError(f"{setting.table}: {str(error).splitlines()[0]}") from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _address(database: str) -> str:
@@ -135,8 +140,10 @@ def _address(database: str) -> str:
 def _plain(value: Any) -> Any:
     """A value of a column as JSON has it."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | float():
             return value
+        case str():
+            return _plain_text(value)
         case Decimal():
             return str(value)
         case datetime() | date() | time():
@@ -145,9 +152,11 @@ def _plain(value: Any) -> Any:
             return str(value)
         case bytes() | memoryview():
             return _text_or_base64(bytes(value))
-        case dict() | list():
-            return value
-    return str(value)
+        case dict():
+            return {_plain_text(str(name)): _plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    return _plain_text(str(value))
 
 
 def _text_or_base64(data: bytes) -> str:
@@ -155,3 +164,8 @@ def _text_or_base64(data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return base64.b64encode(data).decode()
+
+
+def _plain_text(text: str) -> str:
+    """Text without halves of surrogate pairs, which JSON of a database can hold, and no other JSON may."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

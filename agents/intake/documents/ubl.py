@@ -6,8 +6,9 @@ add up is not refused here but told, since whether that is a reason not to pay i
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import sha256
 from xml.etree.ElementTree import Element
 
@@ -25,6 +26,8 @@ _KINDS = {
     "{urn:oasis:names:specification:ubl:schema:xsd:CreditNote-2}CreditNote": "credit_note",
 }
 _LINES_MAX = 10_000
+_ATTACHMENTS_MAX = 100
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _CENT = Decimal("0.01")
 
 
@@ -296,7 +299,10 @@ def _line(line: Element, quantity: str) -> Line:
 def _attachments(root: Element) -> tuple[tuple[Attachment, ...], dict[str, bytes]]:
     found: list[Attachment] = []
     parts: dict[str, bytes] = {}
-    for reference in root.findall(f"{_CAC}AdditionalDocumentReference"):
+    references = root.findall(f"{_CAC}AdditionalDocumentReference")
+    if len(references) > _ATTACHMENTS_MAX:
+        raise UnreadableError(f"{len(references)} documents come along; {_ATTACHMENTS_MAX} are read")
+    for reference in references:
         name = _text(reference, "ID")
         embedded = reference.find(f"{_CAC}Attachment/{_CBC}EmbeddedDocumentBinaryObject")
         uri = _text(reference, "URI", f"{_CAC}Attachment/{_CAC}ExternalReference/")
@@ -310,6 +316,7 @@ def _attachments(root: Element) -> tuple[tuple[Attachment, ...], dict[str, bytes
         digest = sha256(data).hexdigest()
         parts[digest] = data
         file = embedded.get("filename", "").replace("\\", "/").rpartition("/")[2]
+        file = "".join(each for each in file if each.isprintable()).strip(". ")[:200]
         found.append(Attachment(id=name, name=file, type=embedded.get("mimeCode", ""), size=len(data), digest=digest))
     return tuple(found), parts
 
@@ -347,11 +354,7 @@ def _amount(element: Element, name: str, under: str = "", *, required: bool = Fa
 
 def _decimal(text: str, name: str) -> str:
     """The number as it stands, if it is one (xs:decimal has no exponent)."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:
-        raise UnreadableError(f"{text[:40]!r} is no number", name) from error
-    if not number.is_finite() or "e" in text.lower() or len(text) > 40:
+    if len(text) > 40 or not _DECIMAL.fullmatch(text):
         raise UnreadableError(f"{text[:40]!r} is no number", name)
     return text
 

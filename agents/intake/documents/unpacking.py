@@ -4,6 +4,7 @@ The rule: a few bytes never become many without end: the size is counted while i
 """
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,7 +30,11 @@ def unpacked(data: bytes) -> Iterator[tuple[str, bytes]]:
 def _gunzipped(data: bytes) -> bytes:
     """All members of a gzip file (RFC 1952)."""
     found = bytearray()
+    members = 0
     while data:
+        members += 1
+        if members > _FILES_MAX:
+            raise UnreadableError(f"more than {_FILES_MAX} members in one gzip file")
         reader = zlib.decompressobj(wbits=31)
         try:
             found += reader.decompress(data, UNPACKED_MAX + 1 - len(found))
@@ -56,7 +61,7 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
                 content = _read(archive, member, left)
                 left -= len(content)
                 yield member.filename[:200], _flat(content, member.filename[:200])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError) as error:
         raise UnreadableError(f"not a zip file: {error}") from error
 
 

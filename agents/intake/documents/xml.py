@@ -15,6 +15,7 @@ _DEPTH_MAX = 64
 _ELEMENTS_MAX = 200_000
 _ATTRIBUTES_MAX = 64
 _CHUNK = 64 * 1024
+_TAG_MAX = 1024 * 1024  # bytes: many attributes take time by the square of their number
 
 
 class _Bounded(TreeBuilder):
@@ -25,14 +26,27 @@ class _Bounded(TreeBuilder):
 
     def start(self, tag: str, attrs: dict[str, str]) -> Element:
         self._depth += 1
-        self._elements += 1
+        self._count()
         if self._depth > _DEPTH_MAX:
-            raise UnreadableError(f"nested more than {_DEPTH_MAX} levels deep", tag)
-        if self._elements > _ELEMENTS_MAX:
-            raise UnreadableError(f"more than {_ELEMENTS_MAX} elements", tag)
+            raise UnreadableError(f"nested more than {_DEPTH_MAX} levels deep", tag[:200])
         if len(attrs) > _ATTRIBUTES_MAX:
-            raise UnreadableError(f"more than {_ATTRIBUTES_MAX} attributes", tag)
+            raise UnreadableError(f"more than {_ATTRIBUTES_MAX} attributes", tag[:200])
         return super().start(tag, attrs)
+
+    def comment(self, text: str | None) -> Element:
+        """Left out, but counted."""
+        self._count()
+        return Element("comment")
+
+    def pi(self, target: str, text: str | None = None) -> Element:
+        """Left out, but counted."""
+        self._count()
+        return Element("pi")
+
+    def _count(self) -> None:
+        self._elements += 1
+        if self._elements > _ELEMENTS_MAX:
+            raise UnreadableError(f"more than {_ELEMENTS_MAX} elements and comments")
 
     def end(self, tag: str) -> Element:
         self._depth -= 1
@@ -47,6 +61,8 @@ def read_xml(data: bytes) -> Element:
     try:
         for start in range(0, len(data), _CHUNK):
             parser.feed(data[start : start + _CHUNK])
+            if start - parser.parser.CurrentByteIndex > _TAG_MAX:
+                raise UnreadableError(f"a tag or comment is longer than {_TAG_MAX} bytes")
         root: Element = parser.close()
     except DefusedXmlException as error:
         raise UnreadableError("a document type and entities are not read: send the document without them") from error

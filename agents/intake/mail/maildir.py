@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from agents.intake.arrival import Arrival, Take
+from agents.intake.arrival import Arrival, Take, shown_name
 from agents.intake.mail.mail import MailLimits
 from agents.intake.mail.message import mail_key
 from agents.intake.mail.taking import until_done
@@ -58,9 +58,9 @@ async def _take_one(folder: Path, name: str, take: Take, source: str, most_bytes
     except FileNotFoundError:
         return True
     except OSError as error:
-        log.warning("mail_file_refused", file=str(path), error=str(error))
+        log.warning("mail_file_refused", file=shown_name(str(path)), error=str(error))
         return False
-    headers = {"file": name, "size": str(file.size)} | ({"cut": "true"} if file.size > most_bytes else {})
+    headers = {"file": shown_name(name), "size": str(file.size)} | ({"cut": "true"} if file.size > most_bytes else {})
     arrival = Arrival(
         source=source, key=mail_key(file.data), data=file.data, headers=headers, received_at=file.modified
     )
@@ -70,7 +70,8 @@ async def _take_one(folder: Path, name: str, take: Take, source: str, most_bytes
     except FileNotFoundError:
         return True  # another program moved it meanwhile: under its new name it may come again, with the same key
     except OSError as error:
-        log.error("mail_file_not_marked", file=str(path), error=str(error), effect="it is taken again after a restart")
+        told = "it is taken again after a restart"
+        log.error("mail_file_not_marked", file=shown_name(str(path)), error=str(error), effect=told)
         return False
     return True
 

@@ -1,13 +1,11 @@
-"""Mutations of the corpus never crash, hang or blow up the reading of mail; WORKMESH_FUZZ_S makes the run longer."""
-
-import os
+"""Messages that are made to be slow or large are neither."""
 
 import pytest
 
-from tests.agents.intake.mail.fuzzing import Reader, fuzz
+from tests.agents.intake.fuzzing import Reader
 from tests.agents.intake.mail.letters import HEAD
+from tests.agents.intake.targets import MAIL
 
-SECONDS = float(os.environ.get("WORKMESH_FUZZ_S", "10"))
 MB = 1 << 20
 HEADER = HEAD.encode()
 LARGE = {  # each of them took seconds to minutes, or hundreds of megabytes, at some time
@@ -38,17 +36,10 @@ LARGE = {  # each of them took seconds to minutes, or hundreds of megabytes, at 
 }
 
 
-@pytest.mark.timeout(90 + 3 * SECONDS)
-def test_mutations_of_the_corpus_are_read_or_refused() -> None:
-    count, failed = fuzz(SECONDS, seed=int.from_bytes(os.urandom(4), "big"))
-    assert count > 10
-    assert [(fault, data[:2000]) for fault, data in failed] == []
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", LARGE)
 def test_a_message_made_to_be_slow_is_not(name: str) -> None:
-    reader = Reader()
+    reader = Reader(MAIL)
     try:
         assert reader.fault(LARGE[name]) == ""
     finally:

@@ -21,9 +21,8 @@ import msgspec
 from agents.intake.arrival import Arrival
 from agents.intake.configured import Configured
 from agents.intake.door import Door, arrival_of
-from agents.intake.errors import UnreadableError
 from agents.intake.http import Hook, Reception
-from agents.intake.mail.message import mail_key, read_mail
+from agents.intake.mail.message import mail_key
 from agents.intake.pressure import Pressure
 from agents.intake.tokens import Tokens, add_token
 from mesh import quarantine, subjects
@@ -105,12 +104,8 @@ def _take(source: str, content_type: str, data: bytes) -> None:
 
 
 def read_message(data: bytes) -> None:
-    """A mail: read, and taken in."""
-    try:
-        read_mail(data)
-        mail_key(data)
-    except UnreadableError:
-        pass
+    """A mail, taken in as from a maildir."""
+    mail_key(data)
     _take("mail", "message/rfc822", data)
 
 

@@ -116,18 +116,20 @@ async def serving(
     tls: Tls | None = None,
     drain_s: int = 5,
     keep_alive_s: int = 30,
+    http: type[H11Protocol] | None = None,
     closing: Callable[[], None] = lambda: None,
     **config: Any,
 ) -> AsyncIterator[str]:
     """Serve an ASGI application while the block runs; its address. Port 0 takes a free one.
 
-    ``closing`` is called before it stops; requests that are under way then have ``drain_s``. ``config`` is uvicorn's.
+    ``closing`` is called before it stops; requests that are under way then have ``drain_s``. ``http`` is a
+    protocol other than the one that bounds what a sender may do; ``config`` is uvicorn's.
     Raises ``SettingsError`` when it cannot listen there.
     """
     options = uvicorn.Config(
         _unambiguous(app),
         ws="none",
-        http=_Protocol,
+        http=http or _Protocol,
         lifespan="off",
         log_config=None,
         access_log=False,

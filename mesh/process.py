@@ -26,7 +26,7 @@ from mesh.middleware.deadline import deadline
 from mesh.middleware.timing import timing
 from mesh.notify import notify
 from mesh.outbox import replay_outbox
-from mesh.pack import Pack, load_packs
+from mesh.pack import Pack, load_packs, pack_names
 from mesh.pump import Pump
 from mesh.registry import registered
 from mesh.runtime import Handler, Outputs, Stage, StageLimits, Work
@@ -153,10 +153,9 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    packs = load_packs()
-    unknown = set(settings.packs) - set(packs)
-    if unknown:
-        raise SettingsError(f"[packs.{sorted(unknown)[0]}]: no such pack is installed; there are {sorted(packs)}")
+    if unknown := set(settings.packs) - pack_names():
+        raise SettingsError(f"[packs.{min(unknown)}]: no such pack is installed; there are {sorted(pack_names())}")
+    packs = load_packs(settings.pack_names)
     options = {name: pack.read_options(settings.packs.get(name)) for name, pack in packs.items()}
     identity = Identity.load(settings.identity_path(role))
     async with AsyncExitStack() as stack:

@@ -237,6 +237,7 @@ class Settings(_Section, frozen=True):
     state_dir: Path = Path(".workmesh")
     role_instance: str = ""  # "" = host name and process id
     trust_root: str = ""  # "" = read from <state_dir>/trust_root
+    enabled_packs: str = ""  # names joined by commas; "" = all that are installed
     bus: BusSettings = BusSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     policy: PolicySettings = PolicySettings()
@@ -250,6 +251,11 @@ class Settings(_Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}
+
+    @property
+    def pack_names(self) -> tuple[str, ...]:
+        """The packs that processes load; none named is all that are installed."""
+        return tuple(name.strip() for name in self.enabled_packs.split(",") if name.strip())
 
     @property
     def instance(self) -> str:

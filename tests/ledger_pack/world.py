@@ -317,6 +317,7 @@ async def world_in(
         "WORKMESH_STATE_DIR": str(folder / "state"),
         "WORKMESH_BUS__ACK_WAIT_S": str(bus.ack_wait_s),
         "WORKMESH_METRICS__PORT": "-1",
+        "WORKMESH_ENABLED_PACKS": "ledger,retail",
         "WORKMESH_PACKS__LEDGER__URL": f"http://127.0.0.1:{port}",
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(INSTALLED))),
     }

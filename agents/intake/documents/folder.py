@@ -11,12 +11,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import structlog
 
 from agents.intake.arrival import CUT, Arrival, Take, shown_name
-from mesh.clock import now, unix
+from mesh.clock import unix
 from mesh.errors import RetryableError, SettingsError
 from mesh.sources import Folder
 
@@ -89,10 +90,9 @@ async def _take_file(name: str, path: Path, seen: _Seen, done: Path, take: Take)
         return True
     if data is None:
         return True
-    digest = Arrival(source=name, key="", data=data, content_type="", received_at=now()).digest
     arrival = Arrival(
         source=name,
-        key=f"{shown_name(path.name)}/{digest[:16]}",
+        key=f"{shown_name(path.name)}/{sha256(data).hexdigest()[:16]}",
         data=data,
         content_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream",
         received_at=datetime.fromtimestamp(seen.mtime_ns / 1e9, UTC),

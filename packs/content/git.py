@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +98,7 @@ class GitRepository:
         made.tree = commit_tree_changes(repo.object_store, base, changes)
         made.parents = [head] if head else []
         made.author = made.committer = WHO
-        made.author_time = made.commit_time = int(time.time())
+        made.author_time = made.commit_time = int(unix())
         made.author_timezone = made.commit_timezone = 0
         made.encoding = b"UTF-8"
         made.message = f"{message}\n\n{KEY}: {key}\n".encode()
@@ -256,7 +255,7 @@ def _fsync_folder(folder: Path) -> None:
 
 def _drop_stale(lock: Path) -> None:
     try:
-        if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
+        if unix() - lock.stat().st_mtime > _STALE_LOCK_S:
             lock.unlink()
     except FileNotFoundError:
         return

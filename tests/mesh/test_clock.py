@@ -10,8 +10,9 @@ from mesh import clock, faultpoints
 
 ROOT = Path(__file__).parents[2]
 OURS = ("mesh", "agents", "policy_service", "memory_service", "packs", "console")
-# The shop is another system, with a clock of its own; fault points tell the true time to whoever armed them.
-OTHERS = ("mesh/clock.py", "mesh/faultpoints.py", "packs/retail/shop/")
+# Sample systems are other systems, with clocks of their own; fault points tell the true time to whoever armed them;
+# a scaffolded pack's desk is such a system.
+OTHERS = ("mesh/clock.py", "mesh/faultpoints.py", "packs/retail/shop/", "packs/content/cms/")
 
 
 def test_nobody_else_asks_what_time_it_is() -> None:

@@ -101,7 +101,7 @@ class OutbreakSite:
 async def outbreak_site_in(folder: Path) -> AsyncIterator[OutbreakSite]:
     """A site in this folder with a registry on the sample's history, and no planner but the thief."""
     with RegistryProcess(SAMPLE, folder / "registry.db") as registry:
-        env = {"WORKMESH_PACKS__OUTBREAK__REGISTRY_URL": registry.url, "WORKMESH_MEMORY__EMBEDDER": "none"}
+        env = {"WORKMESH_PACKS__OUTBREAK__REGISTRY_URL": registry.url, "WORKMESH_ENABLED_PACKS": "ledger,outbreak"}
         async with world_in(folder, "perception", "policy", "executor", "memory", env=env) as world:
             people = {name: Identity.create(folder / "office" / f"{name}.nk", name) for name in PEOPLE}
             async with world.connected("admin") as bus:

@@ -178,6 +178,7 @@ async def test_a_permit_that_is_not_understood_permits_nothing(world: World, nam
 )
 async def test_a_permit_of_another_task_permits_nothing(world: World) -> None:
     done = await world.publish("swapped-allowed")
+    await world.outcome(done)
     allowed = (await world.record("decision", done)).record
     assert isinstance(allowed, Decision)
     task, decision, _ = await waiting(world, "swapped-waits")

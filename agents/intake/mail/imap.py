@@ -22,6 +22,7 @@ from agents.intake.arrival import Arrival, Marks, Take
 from agents.intake.mail.mail import MailLimits
 from agents.intake.mail.message import mail_key
 from agents.intake.mail.taking import until_done
+from mesh.clock import now
 from mesh.errors import RetryableError, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -135,7 +136,7 @@ class _Session:
         if data is None:
             return None
         when = found.get(b"INTERNALDATE")
-        received = when.astimezone(UTC) if isinstance(when, datetime) else datetime.now(UTC)
+        received = when.astimezone(UTC) if isinstance(when, datetime) else now()
         return _Fetched(data[:most], int(found.get(b"RFC822.SIZE", len(data))), received)
 
 
@@ -218,7 +219,7 @@ class _Poller:
             if self._tries[uid] < _TRIES:
                 raise IMAPClientError(f"message {uid} is listed and not given")
             headers["note"] = "the server lists this message and does not give it"
-            found = _Fetched(b"", 0, datetime.now(UTC))
+            found = _Fetched(b"", 0, now())
         self._tries.pop(uid, None)
         headers["size"] = str(found.size)
         if len(found.data) > self._account.most_bytes:

@@ -33,7 +33,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ANSWER = {"intent": "post"}
-SETTINGS = {"timeout_s": "2.0", "attempts": "2", "requests_per_minute": "100000", "tokens_per_minute": "100000000"}
+SETTINGS = {"timeout_s": "4.0", "attempts": "2", "requests_per_minute": "100000", "tokens_per_minute": "100000000"}
 PRICES = load_prices()
 SYSTEM = "You sort requests."
 MAX_TOKENS = 100

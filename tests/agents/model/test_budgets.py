@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.inference import CompletionStatus, Mode, Tier
+from mesh.inference import Completion, CompletionStatus, Mode, Tier
 from mesh.scripted.conversations import Turn
 from tests.agents.model.desk import ANSWER, BUDGETS, SMALL, Desk, bound
 
@@ -14,11 +14,18 @@ BOTH = (Tier.LARGE, Tier.SMALL)
 async def test_no_copy_asks_beyond_the_cap(desk: Desk) -> None:
     desk.says(Turn(answer=ANSWER), user="one of many")
     cap = BUDGETS["many"][0]
-    prompts = [desk.prompt(f"one of many {number:02}", domain="many") for number in range(40)]
-    await desk.put(*prompts)
-    found = [await desk.completion(prompt) for prompt in prompts]
-    assert {each.status for each in found} == {CompletionStatus.ANSWERED, CompletionStatus.OVER_BUDGET}
+    found: list[Completion] = []
+    while len({each.header.writer for each in found}) < 2:  # a busy machine may let one of them take a whole round
+        assert len(found) < 400
+        prompts = [desk.prompt(f"one of many {len(found) + number:02}", domain="many") for number in range(40)]
+        await desk.put(*prompts)
+        found += [await desk.completion(prompt) for prompt in prompts]
     assert {each.header.writer for each in found} == {"model/model-1", "model/model-2"}
+    others = [
+        each.reason for each in found if each.status not in (CompletionStatus.ANSWERED, CompletionStatus.OVER_BUDGET)
+    ]
+    assert others == []
+    assert {each.status for each in found} == {CompletionStatus.ANSWERED, CompletionStatus.OVER_BUDGET}
     assert 0 < desk.invoice("one of many") <= cap
     for each in found:
         if each.status is CompletionStatus.OVER_BUDGET:

@@ -105,6 +105,7 @@ async def content_site(folder: Path, *roles: str, env: Mapping[str, str] | None 
     """A site in this folder with these roles running."""
     with CmsProcess(FOLDER, folder / "cms.db") as cms:
         own = {
+            "WORKMESH_ENABLED_PACKS": "content,ledger",
             "WORKMESH_PACKS__CONTENT__CMS_URL": cms.url,
             "WORKMESH_PACKS__CONTENT__REPOSITORY": str(folder / "site.git"),
         }

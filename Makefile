@@ -10,7 +10,7 @@ SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 # Tests of time limits: beside others they say more about the machine than about the product.
 ALONE := tests/crash/test_halts.py tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
 
-.PHONY: install check test test-live demo up bench bench-peers chaos lock clean
+.PHONY: install check test test-ops test-live demo up bench bench-peers chaos lock clean
 
 install: $(STAMP)
 
@@ -46,8 +46,14 @@ check: install
 
 # A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)
-	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t $(ALONE:%=--ignore=%) && \
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t --ignore=tests/ops $(ALONE:%=--ignore=%) && \
 		$(BIN)/python -m pytest -q $(ALONE); \
+		status=$$?; rm -rf $$folder; exit $$status
+
+# What needs a browser or a Prometheus, which Debian's packages bring.
+test-ops: install
+	tests/ops/tools.sh
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && PATH="$(CURDIR)/.tools/usr/bin:$$PATH" $(BIN)/python -m pytest -q --basetemp $$folder/t tests/ops; \
 		status=$$?; rm -rf $$folder; exit $$status
 
 test-live: install

@@ -10,7 +10,7 @@ SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 # Tests of time limits: beside others they say more about the machine than about the product.
 ALONE := tests/crash/test_halts.py tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
 
-.PHONY: install check test test-ops test-live demo up bench bench-peers chaos lock clean
+.PHONY: install check test test-ops test-live demo up bench bench-peers chaos wheelhouse lock clean
 
 install: $(STAMP)
 
@@ -74,8 +74,20 @@ bench-peers: install
 chaos: install
 	$(BIN)/workmesh chaos
 
+# For hosts without a network: a folder with everything, to be carried there. Made on a host of the same kind.
+WHEELHOUSE := dist/workmesh-offline
+wheelhouse: install
+	rm -rf $(WHEELHOUSE) && mkdir -p $(WHEELHOUSE)/wheels
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --only-binary :all: --dest $(WHEELHOUSE)/wheels --requirement deploy/requirements.lock
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE)/wheels .
+	cp -r deploy/requirements.lock deploy/offline/install.sh deploy/systemd $(WHEELHOUSE)/
+	cd $(WHEELHOUSE) && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum > SHA256SUMS
+	tar -C dist -cf $(WHEELHOUSE).tar workmesh-offline
+
 lock:
 	uv pip compile --universal --generate-hashes --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock
+	uv pip compile --universal --generate-hashes --constraint requirements.lock --python-version 3.11 pyproject.toml --output-file deploy/requirements.lock
+	echo "setuptools>=80" | uv pip compile --universal --generate-hashes --constraint requirements.lock --python-version 3.11 - --output-file deploy/build.lock
 
 clean:
 	rm -rf $(VENV) tests/mcp_servers/node_modules .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

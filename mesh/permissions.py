@@ -239,6 +239,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
             "event.>",
             "release.>",
             "control.halt.>",
+            "control.restored.>",
             subjects.quarantine("released", ">"),
         ),
         ("event.>", "task.>", "fact.>", "quarantine.>", "control.>"),
@@ -248,8 +249,10 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             "$JS.API.>",
             "$JS.FC.>",
+            "$JS.SNAPSHOT.>",
             *(f"$KV.{bucket}.>" for bucket in (subjects.TRUST_BUCKET, subjects.POLICY_BUCKET)),
             "control.bundle.>",
+            "control.restored.>",
         ),
         (),
     ),

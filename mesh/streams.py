@@ -3,7 +3,7 @@
 The rule: what exists is never loosened in silence; ``ensure`` creates what is missing and updates what may change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,15 +152,25 @@ def stream_specs(ages_s: dict[str, float], max_bytes: dict[str, int]) -> tuple[S
 
 
 async def ensure(
-    bus: Bus, streams: Iterable[StreamSpec], *, replicas: int, ack_wait_s: float, max_ack_pending: int
+    bus: Bus,
+    streams: Iterable[StreamSpec],
+    *,
+    replicas: int,
+    ack_wait_s: float,
+    max_ack_pending: int,
+    floors: Mapping[str, int] | None = None,
 ) -> None:
-    """Create or update streams, buckets and durable consumers; raises ``NotDurableError`` with the server's reason."""
+    """Create or update streams, buckets and durable consumers; raises ``NotDurableError`` with the server's reason.
+
+    A new consumer begins behind the sequence that ``floors`` has for its stage; by default with the first message.
+    """
     for spec in streams:
         await _ensure_stream(bus, spec.config(replicas))
     for bucket in BUCKETS:
         await _ensure_stream(bus, bucket.config(replicas))
     for stage in STAGES:
         config = stage.config(ack_wait_s=ack_wait_s, max_ack_pending=max_ack_pending, replicas=replicas)
+        config |= await _start(bus, stage, (floors or {}).get(stage.stage))
         request = {"stream_name": stage.stream, "config": config}
         answer = await bus.api(f"CONSUMER.DURABLE.CREATE.{stage.stream}.{stage.stage}", request)
         _check(answer, f"consumer {stage.stage} of {stage.stream}")
@@ -171,6 +181,14 @@ async def _ensure_stream(bus: Bus, config: dict[str, Any]) -> None:
     if answer.get("error", {}).get("err_code") in _NOT_FOUND:
         answer = await bus.api(f"STREAM.CREATE.{config['name']}", config)
     _check(answer, f"stream {config['name']}")
+
+
+async def _start(bus: Bus, stage: ConsumerSpec, floor: int | None) -> dict[str, Any]:
+    """Where a consumer begins: the server lets nobody change that of one that exists."""
+    info = await bus.api(f"CONSUMER.INFO.{stage.stream}.{stage.stage}")
+    if "error" not in info:
+        return {name: info["config"][name] for name in ("deliver_policy", "opt_start_seq") if name in info["config"]}
+    return {} if floor is None else {"deliver_policy": "by_start_sequence", "opt_start_seq": floor + 1}
 
 
 def _check(answer: dict[str, Any], what: str) -> None:

@@ -21,6 +21,7 @@ from mesh.halts import HaltedError, Halts
 from mesh.journal import Journal, Write
 from mesh.outbox import Outbox
 from mesh.records import NULL, Effect, Json, Result, ResultStatus
+from mesh.restored import Restored
 from mesh.runtime import NotYetError
 from mesh.toolbox import Toolbox
 from mesh.tools import Recovery, Tool
@@ -33,9 +34,12 @@ _EFFECTS = metrics.Bound(metrics.EFFECTS)
 class Dispatcher:
     """Dispatches and recovers effects for one executor process."""
 
-    def __init__(self, journal: Journal, checkpoint: Checkpoint, executor: str, halts: Halts) -> None:
+    def __init__(
+        self, journal: Journal, checkpoint: Checkpoint, executor: str, halts: Halts, restored: Restored
+    ) -> None:
         self._journal = journal
         self._halts = halts
+        self._restored = restored
         self._checkpoint = checkpoint
         self._outbox = Outbox(checkpoint)
         self._executor = executor
@@ -86,11 +90,34 @@ class Dispatcher:
         (seq,) = await self.commit(task, Write(effect, move.expected_seq))
         task.saw(effect, seq)
         await faultpoints.reach("executor.after_effect")
+        if await self._was_before_restore(task, move, effect, tool, toolbox):
+            return
         if tool.recovery is Recovery.MANUAL:
             await self._checkpoint.dispatch(move.key, move.epoch)
             self._noted.add(move.key)
         await _reach("before", move.token)
         await self._call(task, move, effect, seq, tool, toolbox)
+
+    async def _was_before_restore(
+        self, task: Task, move: Dispatch, effect: Effect, tool: Tool, toolbox: Toolbox
+    ) -> bool:
+        """Whether a first call must not be made: a backup does not know what was called after it."""
+        restoration = self._restored.standing
+        if restoration is None or effect.epoch > 1 or tool.recovery is Recovery.IDEMPOTENT:
+            return False
+        if tool.recovery is Recovery.MANUAL:
+            when = f"{restoration.backup_at:%Y-%m-%d %H:%M} UTC"
+            await self._ask_person(task, effect, f"the site is restored as of {when}: it may have been called since")
+            return True
+        try:
+            answer = await toolbox.verify(tool, move.call.args, key=effect.key, epoch=effect.epoch)
+        except NotSentError as error:
+            raise RetryableError(str(error), delay_s=toolbox.wait_s(tool)) from error
+        if answer is None:
+            return False
+        _count(tool, "verified_done")
+        await self._succeed(task, effect, tool, answer, recovered="verified")
+        return True
 
     async def _call(self, task: Task, move: Dispatch, effect: Effect, seq: int, tool: Tool, toolbox: Toolbox) -> None:
         domain, agents = task.plan.header.domain, self._agents(task)

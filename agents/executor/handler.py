@@ -23,6 +23,7 @@ from mesh.journal import Journal, Stored, Write
 from mesh.outcomes import outcome
 from mesh.quarantine import Reason, set_aside
 from mesh.records import Approval, Decision, Effect, OutcomeStatus, Permit, Purpose, Verdict
+from mesh.restored import Restored
 from mesh.runtime import NotYetError, Outputs, Work
 from mesh.toolbox import Toolbox
 from mesh.trust import TrustDirectory
@@ -45,13 +46,14 @@ class Executor:
         toolboxes: Mapping[str, Toolbox],
         halts: Halts,
         notices: Toolbox,
+        restored: Restored | None = None,
     ) -> None:
         self._journal = journal
         self._trust = trust
         self._activations = activations
         self._toolboxes = toolboxes
         self._notices = notices
-        self._dispatcher = Dispatcher(journal, checkpoint, name, halts)
+        self._dispatcher = Dispatcher(journal, checkpoint, name, halts, restored or Restored())
         self._acting: set[str] = set()
 
     async def act(self, work: Work) -> Outputs:

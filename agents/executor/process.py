@@ -7,10 +7,12 @@ import secrets
 
 from agents.executor.handler import Executor
 from mesh.activation import Activations
+from mesh.control import controlling
 from mesh.errors import SettingsError
-from mesh.halts import following_halts
+from mesh.halts import HALT, halts_of
 from mesh.notices import noticing
 from mesh.process import Process, opened
+from mesh.restored import RESTORED, Restored
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
 
@@ -26,6 +28,7 @@ async def run(settings: Settings) -> None:
             name: Toolbox({tool.name: tool for tool in pack.tools(process.options[name])}, systems[name])
             for name, pack in process.packs.items()
         }
+        controls = await process.exit.enter_async_context(controlling(process.bus, settings.root_key(), HALT, RESTORED))
         executor = Executor(
             await _name(process),
             process.journal,
@@ -33,8 +36,9 @@ async def run(settings: Settings) -> None:
             process.trust,
             Activations(process.bus, process.trust),
             toolboxes,
-            await process.exit.enter_async_context(following_halts(process.bus, settings.root_key())),
+            halts_of(controls),
             await process.exit.enter_async_context(noticing(settings)),
+            Restored().follow(controls),
         )
         await process.run_stage(executor.act)
 

@@ -35,6 +35,8 @@ READING = (
     "learn list",
     "learn stats",
     "learn show",
+    "status",
+    "doctor",
 )
 INSTALL = "pip install --editable "
 _PATIENCE_S = 30.0

@@ -25,6 +25,7 @@ PAGES = (
             "learning",
             "memory",
             "operating",
+            "backup",
             "audit",
             "settings",
             "reliability",

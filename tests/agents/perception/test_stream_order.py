@@ -83,7 +83,8 @@ async def test_each_task_of_an_entity_comes_after_the_one_before_it(world: World
 
 async def test_an_event_that_a_copy_with_older_packs_refused_is_taken_when_it_is_released(world: World) -> None:
     url = world.env.pop("WORKMESH_PACKS__LEDGER__URL")
-    async with world.role("perception", instance="old", env={"PYTHONPATH": str(ROOT)}):
+    older = {"PYTHONPATH": str(ROOT), "WORKMESH_ENABLED_PACKS": "retail"}
+    async with world.role("perception", instance="old", env=older):
         seq = await world.publish_bytes(event(id="older", source=SOURCE))
         item = await world.quarantined("perception", "no pack for 'ledger'", seq)
     world.env["WORKMESH_PACKS__LEDGER__URL"] = url

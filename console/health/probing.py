@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 from console.audit import reading
 from console.health.judging import Check, fail, ok
@@ -34,16 +34,18 @@ async def probe(bus: Bus, url: str, settings: Settings) -> AsyncIterator[Check]:
 
 
 async def _anonymous(url: str) -> Check:
+    client = Client()
     try:
-        client = await nats.connect(url, connect_timeout=2, allow_reconnect=False, error_cb=_unheard)
+        await client.connect(url.split(","), allow_reconnect=False, connect_timeout=2, error_cb=_refused)
     except (nats.errors.Error, OSError, TimeoutError):
         return ok("access", "the bus lets nobody in without a key")
-    await client.close()
+    finally:
+        await client.close()
     return fail("access", "the bus lets anybody in", "give it the users of `workmesh bus config`, and no default user")
 
 
-async def _unheard(error: Exception) -> None:
-    """The refusal itself comes as an error of the connection."""
+async def _refused(error: Exception) -> None:
+    """It comes as an error of the connection too."""
 
 
 def _own(settings: Settings) -> list[Path]:

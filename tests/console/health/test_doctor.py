@@ -1,5 +1,6 @@
 """The doctor on a real site: well, and with one thing after the other broken."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from console.health import local, probing
 from console.health.commands import _checks
 from console.health.state import read_state
 from mesh import subjects
-from mesh.embedded import EmbeddedNats
+from mesh.embedded import EmbeddedNats, find_binary
 from mesh.permissions import BusUser
+from mesh.ports import free_port
 from mesh.settings import Settings
 from mesh.site import PROCESSES, ROLES, Site
 from tests.ledger_pack.running import until
@@ -104,6 +106,21 @@ async def test_a_bus_that_lets_anybody_in_or_a_role_write_decisions_is_told(tmp_
         await site.bootstrap(server.url)
         check = await probing._permissions(server.url, site.settings)
         assert (check.verdict, "planner may write decisions" in check.found) == ("fail", True)
+
+
+async def test_a_bus_without_users_is_told(tmp_path: Path) -> None:
+    port = free_port()
+    argv = (str(find_binary()), "-a", "127.0.0.1", "-p", str(port), "-l", str(tmp_path / "log"))
+    server = await asyncio.create_subprocess_exec(*argv)
+    try:
+
+        async def lets_in() -> bool:
+            return (await probing._anonymous(f"nats://127.0.0.1:{port}")).verdict == "fail"
+
+        await until(lets_in)
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 async def test_others_who_can_read_the_state_folder_are_told(tmp_path: Path) -> None:

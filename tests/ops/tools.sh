@@ -9,7 +9,7 @@ root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 fresh() { [ -e "$tools/lists" ] || { mkdir -p "$tools"; root apt-get update -qq; touch "$tools/lists"; }; }
 
 if ! command -v apt-get >/dev/null; then
-    for name in chromium prometheus promtool; do
+    for name in chromium prometheus promtool systemd-analyze; do
         command -v "$name" >/dev/null || { echo "make test-ops: install $name (there is no apt-get here)" >&2; exit 1; }
     done
     exit 0
@@ -17,6 +17,10 @@ fi
 if ! command -v chromium >/dev/null; then
     fresh
     DEBIAN_FRONTEND=noninteractive root apt-get install -y -qq --no-install-recommends chromium >/dev/null
+fi
+if ! command -v systemd-analyze >/dev/null; then
+    fresh
+    DEBIAN_FRONTEND=noninteractive root apt-get install -y -qq --no-install-recommends systemd >/dev/null
 fi
 if ! command -v promtool >/dev/null && [ ! -x "$tools/usr/bin/promtool" ]; then
     fresh

@@ -78,7 +78,7 @@ chaos: install
 WHEELHOUSE := dist/workmesh-offline
 wheelhouse: install
 	rm -rf $(WHEELHOUSE) && mkdir -p $(WHEELHOUSE)/wheels
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --only-binary :all: --dest $(WHEELHOUSE)/wheels --requirement deploy/requirements.lock
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-build-isolation --wheel-dir $(WHEELHOUSE)/wheels --requirement deploy/requirements.lock
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE)/wheels .
 	cp -r deploy/requirements.lock deploy/offline/install.sh deploy/systemd $(WHEELHOUSE)/
 	cd $(WHEELHOUSE) && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum > SHA256SUMS

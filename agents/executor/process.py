@@ -6,11 +6,15 @@ import platform
 import secrets
 
 from agents.executor.handler import Executor
+from agents.executor.permit import CAUSES
+from agents.executor.reconciling import Reconciler, sources_of
 from mesh.activation import Activations
 from mesh.errors import SettingsError
 from mesh.halts import following_halts
+from mesh.lifetime import background
 from mesh.notices import noticing
 from mesh.process import Process, opened
+from mesh.series import begin_effects, begin_refusals
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
 
@@ -36,7 +40,14 @@ async def run(settings: Settings) -> None:
             await process.exit.enter_async_context(following_halts(process.bus, settings.root_key())),
             await process.exit.enter_async_context(noticing(settings)),
         )
-        await process.run_stage(executor.act)
+        begin_refusals(CAUSES)
+        for domain, toolbox in toolboxes.items():
+            begin_effects(domain, toolbox.tools)
+        sources = sources_of({name: pack.applied for name, pack in process.packs.items()}, systems)
+        reconciler = Reconciler(process.bus, sources, process.folder / "applied.db")
+        process.exit.callback(reconciler.close)
+        async with background(reconciler.run(), "reconciler"):
+            await process.run_stage(executor.act)
 
 
 def _claim_folder(process: Process) -> None:

@@ -110,6 +110,11 @@ def quantile(share: float, histogram: str, by: str, where: str = "", window: str
     return f"histogram_quantile({share:g}, sum by ({labels}) (rate({histogram}_bucket{selector}[{window}])))"
 
 
+def probed(gauge: str) -> str:
+    """The least of a gauge among those that have probed memory: every process has the series, at 0."""
+    return f"min({gauge} and on (instance) sum by (instance) (workmesh_memory_probes_total) > 0)"
+
+
 def lines(title: str, unit: str, *queries: Query | str, says: str = "", width: int = 8) -> Panel:
     """A panel with lines over time; a query alone is named by Grafana."""
     return Panel(title, unit, _queries(queries), says, "lines", width)

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import math
+import os
 import sqlite3
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +16,15 @@ import pytest
 import pytest_asyncio
 
 from console.slo.budget import budgets
+from deploy.grafana.boards import BOARDS as DEPLOYED
+from deploy.grafana.picture import draw
 from tests.ops.prometheus import ROOT, run
 from tests.ops.watched import ROLES, Watched, watched
 
 DEPLOY = ROOT / "deploy"
-BOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
-
+DASHBOARDS = DEPLOY / "grafana" / "dashboards"
+BOARDS = sorted(DASHBOARDS.glob("*.json"))
+SVG = "{http://www.w3.org/2000/svg}"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 
@@ -71,6 +76,19 @@ async def test_every_query_of_every_panel_answers_with_data(mesh: Watched, board
     assert not empty
 
 
+async def test_dashboards_can_be_drawn_from_what_prometheus_has(mesh: Watched, tmp_path: Path) -> None:
+    """As for the documentation: with ``PICTURES`` set, into that folder."""
+    start, end = mesh.started, time.time()
+    folder = Path(os.environ.get("PICTURES", tmp_path))
+    for board in DEPLOYED:
+        text = draw(board, lambda query: mesh.prometheus.over(filled(query, end - start), start, end))
+        root = ElementTree.fromstring(text)
+        drawn = {each.text for each in root.iter(f"{SVG}text")}
+        assert {panel.title for panel in board.panels} <= drawn and "nothing yet" not in drawn
+        assert len(list(root.iter(f"{SVG}polyline"))) > 3
+        (folder / f"{board.uid}.svg").write_text(text, encoding="utf-8")
+
+
 async def test_what_was_measured_is_what_happened(mesh: Watched) -> None:
     """Against other witnesses: the shop's own log, the journal, and who was killed."""
     ask = mesh.prometheus.value
@@ -79,6 +97,18 @@ async def test_what_was_measured_is_what_happened(mesh: Watched) -> None:
     assert ask("sum(workmesh_actions_repeated_total)") == len(keys) - len(set(keys)) == 0
     assert ask("sum(workmesh_actions_unknown_total)") == 0
     assert ask('sum(max_over_time(workmesh_recovery_seconds_count{stage=~"executor|planner"}[10m]))') > 0
+    (recall,) = [query for title, query in queries(DASHBOARDS / "workmesh-memory.json") if title == "recall@10"]
+    assert ask(recall) == 1  # three facts, asked for by their own names
+    for gauge in (  # which each process has, at 0 where nobody sets it
+        "workmesh_bus_store_bytes",
+        "workmesh_bus_store_limit_bytes",
+        "workmesh_disk_free_bytes",
+        "workmesh_memory_facts",
+        "workmesh_model_budget_left_micro_usd",
+        "workmesh_quarantine_oldest_seconds",
+        "workmesh_approvals_oldest_seconds",
+    ):
+        assert ask(f"max(max_over_time({gauge}[10m]))") > 0, gauge
     assert ask("max(workmesh_journal_last_sequence)") >= ask("max(workmesh_audit_signed_size)") > 0
     assert ask('sum(workmesh_approval_words_total{word="reject"})') >= 1
     ended = ask('sum(max_over_time(workmesh_task_seconds_count{stage="outcome"}[10m]))')

@@ -1,6 +1,6 @@
 """Memory: how well it finds, what it holds, and how agents fare with what they keep of its answers."""
 
-from deploy.grafana.board import Board, Query, Row, lines, number, quantile
+from deploy.grafana.board import Board, Query, Row, lines, number, probed, quantile
 
 MEMORY = Board(
     "workmesh-memory",
@@ -10,8 +10,8 @@ MEMORY = Board(
         Row(
             "Retrieval",
             (
-                number("recall@10", "percentunit", "min(workmesh_memory_probe_recall_at_10)"),
-                number("nDCG@10", "percentunit", "min(workmesh_memory_probe_ndcg_at_10)"),
+                number("recall@10", "percentunit", probed("workmesh_memory_probe_recall_at_10")),
+                number("nDCG@10", "percentunit", probed("workmesh_memory_probe_ndcg_at_10")),
                 number("Facts", "short", "max(workmesh_memory_facts)"),
                 number("Contested", "short", "max(workmesh_memory_contested)"),
                 lines(

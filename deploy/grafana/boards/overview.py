@@ -1,6 +1,6 @@
 """The overview: the four measures of the mission, the error budgets, and what waits."""
 
-from deploy.grafana.board import Board, Panel, Query, Row, lines, number, quantile
+from deploy.grafana.board import Board, Panel, Query, Row, lines, number, probed, quantile
 
 _DOMAIN = 'domain=~"$domain"'
 
@@ -31,7 +31,7 @@ _MEASURES = Row(
         number(
             "Retrieval, recall@10",
             "percentunit",
-            "min(workmesh_memory_probe_recall_at_10)",
+            probed("workmesh_memory_probe_recall_at_10"),
             says="Of probes with known answers, asked of the memory that runs.",
         ),
         number(

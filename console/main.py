@@ -39,6 +39,7 @@ _OWN = {
     "audit": "console.audit.commands:audit",
     "demo": "console.demo.command:demo",
     "pack": "console.pack.commands:pack",
+    "slo": "console.slo.commands:slo",
     "bus": "console.bus.commands:bus",
 }
 

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from console.keywatch import watch_keys
+from console.targets import keep_targets
 from mesh import logs
 from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
@@ -34,6 +35,7 @@ from mesh.watch import watch
 
 log = structlog.get_logger(__name__)
 
+TARGETS = "prometheus.json"
 _READY_S = 30.0
 _USE_MODELS = "WORKMESH_MODELS__USE"
 _STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
@@ -85,9 +87,8 @@ async def running(
             )
         url = server.url if server else settings.bus.url
         await site.bootstrap(url, people or {})
-        if server is not None:
-            renewed = asyncio.Event()
-            await stack.enter_async_context(background(_watch_disk(settings, server, renewed), "jetstream-watch"))
+        renewed = asyncio.Event()
+        await stack.enter_async_context(background(_operate(settings, server, renewed), "operator"))
         trusted = [role for role in roles if not site.is_cut_off(role)]
         for role in set(roles) - set(trusted):
             log.error("role_not_started", role=role, reason=f"its key is revoked: `workmesh keys rotate {role}`")
@@ -108,12 +109,18 @@ def _models_known(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     return {_USE_MODELS: "yes" if settings.models.is_on({**os.environ, **env}) else "no"}
 
 
-async def _watch_disk(settings: Settings, server: EmbeddedNats, renewed: asyncio.Event) -> None:
-    """Watch the server as an operator; anew whenever the operator has a new key."""
+async def _operate(settings: Settings, server: EmbeddedNats | None, renewed: asyncio.Event) -> None:
+    """Watch the embedded server's disk and tell where metrics are, as an operator; anew when that has a new key."""
     while True:
         renewed.clear()
         try:
-            async with operating(settings) as bus, background(watch(server, bus), "disk-watch"):
+            async with AsyncExitStack() as stack:
+                bus = await stack.enter_async_context(operating(settings))
+                if settings.metrics.port >= 0:
+                    told = keep_targets(bus, settings.state_dir / "run" / TARGETS)
+                    await stack.enter_async_context(background(told, "targets"))
+                if server is not None:
+                    await stack.enter_async_context(background(watch(server, bus), "disk-watch"))
                 await renewed.wait()
         except BusUnavailableError as error:
             log.warning("disk_not_watched", reason=str(error))

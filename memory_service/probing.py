@@ -70,6 +70,8 @@ class Prober:
         self._view = view
         self._probes = tuple(probes)
         self.last: ProbeReport | None = None
+        for result in ("found", "missed"):
+            metrics.PROBES.labels(result)
 
     async def run(self, every_s: float) -> None:
         """Probe again and again until cancelled; 0 never does."""
@@ -115,6 +117,9 @@ def _report(at: datetime, results: list[tuple[list[str], list[str]]], times: lis
     metrics.PROBE_RECALL.set(found.recall_10)
     metrics.PROBE_NDCG.set(found.ndcg_10)
     metrics.PROBE_STALE.inc(stale)
+    hits = sum(bool(set(ranked) & set(expected)) for ranked, expected in results)
+    metrics.PROBES.labels("found").inc(hits)
+    metrics.PROBES.labels("missed").inc(len(results) - hits)
     for took in times:
         metrics.PROBE_SECONDS.observe(took)
     return ProbeReport(

@@ -45,6 +45,7 @@ class Breaker:
         self._pauses = 0
         self._opened = 0.0
         self._trying = False
+        self._show()
 
     def check(self) -> None:
         """Ask to make a call; raises ``NotSentError`` while the breaker says no."""
@@ -89,5 +90,8 @@ class Breaker:
         if state is self.state:
             return
         self.state = state
+        self._show()
+
+    def _show(self) -> None:
         for each in BreakerState:
-            metrics.BREAKER.labels(target=self.target, state=each).set(float(each is state))
+            metrics.BREAKER.labels(target=self.target, state=each).set(float(each is self.state))

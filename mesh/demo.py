@@ -11,19 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from mesh.applied import Applied as Applied
 from mesh.errors import SettingsError
 from mesh.records import Context, Outcome
 from mesh.supervisor import ChildSpec
 
 GROUP = "workmesh.demos"
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """One change in a target's own log: the effect key it came with, and what it was."""
-
-    key: str
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)

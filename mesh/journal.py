@@ -161,11 +161,14 @@ class Committer:
                         continue
                     log.warning("commit_waits", error=str(error), groups=sum(map(len, parts)), retry_in_s=delay)
                     self._waiting += 1 - waiting
+                    metrics.COMMITS_WAITING.set(self._waiting)
                     waiting = 1
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _RETRY_MAX_S)
         finally:
-            self._waiting -= waiting
+            if waiting:
+                self._waiting -= 1
+                metrics.COMMITS_WAITING.set(self._waiting)
 
     def _fail_denied(self, groups: list[_Group]) -> bool:
         """Fail the groups that this identity may not write; whether there were any."""

@@ -24,11 +24,35 @@ DELIVERIES = Counter("workmesh_deliveries_handled", "Deliveries handled, by how 
 HANDLER_SECONDS = Histogram(
     "workmesh_handler_seconds", "Seconds that a handler took for one delivery.", ["stage"], buckets=_SECONDS
 )
+RECOVERY_SECONDS = Histogram(
+    "workmesh_recovery_seconds",
+    "Of inputs that had to be delivered again, for their process died or failed: seconds from stored until done.",
+    ["stage"],
+    buckets=(0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0),
+)
 REDELIVERIES = Counter("workmesh_redeliveries", "Deliveries that were not the first of their message.", ["stage"])
 DEAD_LETTERS = Counter("workmesh_dead_letters", "Deliveries given up and quarantined.", ["stage"])
 PUMP_RESTARTS = Counter("workmesh_pump_idle_restarts", "Pumps restarted, being idle beside a backlog.", ["stage"])
+QUEUE_DEPTH = Gauge("workmesh_queue_depth", "Inputs of a stage that no copy of it has been given yet.", ["stage"])
+QUEUE_OLDEST = Gauge(
+    "workmesh_queue_oldest_seconds",
+    "How long the oldest of these inputs has been stored; 0 where there are none.",
+    ["stage"],
+)
+QUEUE_IN_HAND = Gauge(
+    "workmesh_queue_in_hand", "Inputs of a stage that were given to a copy of it, or wait for their turn.", ["stage"]
+)
+COMMITS_WAITING = Gauge("workmesh_commits_waiting", "Streams that take no records now, so that commits wait.")
+DISK_FREE = Gauge("workmesh_disk_free_bytes", "Room on the disk of this process's state folder.")
+DISK_SIZE = Gauge("workmesh_disk_size_bytes", "Size of the disk of this process's state folder.")
 RECONNECTS = Counter("workmesh_bus_reconnects", "Times that the connection to the bus came back.")
 QUARANTINED = Counter("workmesh_quarantined", "Items put into quarantine, by class of reason.", ["reason"])
+QUARANTINE_WAITING = Gauge(
+    "workmesh_quarantine_waiting", "Items in quarantine that nobody has released.", ["stage", "reason"]
+)
+QUARANTINE_OLDEST = Gauge(
+    "workmesh_quarantine_oldest_seconds", "How long the oldest of these items waits; 0 where there are none."
+)
 OUTBOX_PENDING = Gauge("workmesh_outbox_pending", "Messages that wait in the local outbox for the bus.")
 
 INTAKE_ITEMS = Counter(
@@ -40,6 +64,32 @@ INTAKE_REQUESTS = Counter("workmesh_intake_requests", "Requests to intake's serv
 INTAKE_BACKLOG = Gauge("workmesh_intake_backlog", "Events that perception has not yet taken.")
 
 OUTCOMES = Counter("workmesh_outcomes", "Tasks that ended, by how.", ["domain", "status"])
+TASK_SECONDS = Histogram(
+    "workmesh_task_seconds",
+    "Of tasks that ended: seconds from the event's acceptance until the last record of each kind (stage).",
+    ["domain", "stage", "person"],  # person: whether somebody's word was waited for
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 86_400, 259_200),
+)
+PLANNING_SECONDS = Histogram(
+    "workmesh_planning_seconds",
+    "Seconds from a task's turn until its plan was made, answers of models waited for.",
+    ["domain", "slo"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 86_400),
+)
+ACTIONS_APPLIED = Counter(
+    "workmesh_actions_applied", "Effect keys in a target's own log, each counted once.", ["domain", "target"]
+)
+ACTIONS_REPEATED = Counter(
+    "workmesh_actions_repeated", "Times that a target's own log has a key beyond the first.", ["domain", "target"]
+)
+ACTIONS_UNKNOWN = Counter(
+    "workmesh_actions_unknown", "Keys in a target's own log that the journal has no effect of.", ["domain", "target"]
+)
+ACTIONS_CHECKED_AT = Gauge(
+    "workmesh_actions_checked_timestamp_seconds",
+    "When a target's own log was last read to its end.",
+    ["domain", "target"],
+)
 EFFECTS = Counter("workmesh_effects", "Effects that ended, by how.", ["tool", "status"])
 RECOVERED_EFFECTS = Counter(
     "workmesh_effects_recovered", "Effects in doubt that were settled, by how.", ["tool", "how"]
@@ -53,6 +103,12 @@ TOOL_CACHE = Counter(
 BREAKER = Gauge("workmesh_breaker_state", "1 for the state that the breaker of a target is in.", ["target", "state"])
 
 APPROVALS_WAITING = Gauge("workmesh_approvals_waiting", "Plans that wait for a person.")
+APPROVALS_OLDEST = Gauge(
+    "workmesh_approvals_oldest_seconds", "How long the oldest of these plans waits; 0 where there are none."
+)
+APPROVALS_OVERDUE = Gauge(
+    "workmesh_approvals_overdue", "Plans that wait beyond the time after which others may approve them too."
+)
 APPROVAL_WORDS = Counter(
     "workmesh_approval_words",
     "Words of people on plans, by what they said: for how often they override.",
@@ -106,6 +162,11 @@ DECISIONS_WAITING_FOR_MEMORY = Counter(
 
 PROBE_RECALL = Gauge("workmesh_memory_probe_recall_at_10", "Share of known answers in memory's first ten, last round.")
 PROBE_NDCG = Gauge("workmesh_memory_probe_ndcg_at_10", "nDCG@10 of memory's answers to the probes, last round.")
+PROBES = Counter(
+    "workmesh_memory_probes",
+    "Known answers that memory was asked for: found among its first ten, or missed.",
+    ["result"],
+)
 PROBE_STALE = Counter("workmesh_memory_probe_stale_hits", "Facts answered to probes that did not stand any more.")
 PROBE_SECONDS = Histogram(
     "workmesh_memory_probe_seconds",
@@ -133,9 +194,16 @@ MODEL_PACED_SECONDS = Counter("workmesh_model_paced_seconds", "Seconds that call
 COMPLETIONS = Counter("workmesh_model_completions", "Questions to models that ended, by how.", ["domain", "status"])
 MODEL_REUSE = Counter("workmesh_model_reuse", "Questions with (hit) or without (miss) an equal one before.", ["result"])
 BUDGET_LEFT = Gauge("workmesh_model_budget_left_micro_usd", "What the day's budget has left, as last seen.", ["domain"])
+BUDGET = Gauge("workmesh_model_budget_micro_usd", "What a domain may spend on models in a day.", ["domain"])
 SPEND_CONFLICTS = Counter("workmesh_spend_conflicts", "Times that another copy wrote a window of spending first.")
 MODEL_BATCHES = Counter("workmesh_model_batches", "Batches, by what was done: sent, adopted, ended, lost.", ["event"])
 
+JOURNAL_LAST = Gauge("workmesh_journal_last_sequence", "Where the journal ends, as the auditor last saw it.")
+STORE_BYTES = Gauge("workmesh_bus_store_bytes", "What the bus keeps on disk.")
+STORE_LIMIT = Gauge("workmesh_bus_store_limit_bytes", "What the bus may keep on disk.")
+AUDIT_UNSIGNED = Gauge(
+    "workmesh_audit_unsigned_seconds", "For how long some record of the journal has been without a signed checkpoint."
+)
 AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the auditor has taken in.")
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from mesh.applied import TargetLog
 from mesh.errors import SettingsError
 from mesh.facts import Claim
 from mesh.finding import Finder
@@ -80,7 +81,8 @@ class Pack:
 
     ``prompts`` is the folder of what models are asked, where free text is to be understood. ``sources`` is the folder
     of mapping files: what comes in by HTTP, mail or as files, and which events are made of it. ``remembers`` gives what
-    the organisation's memory is to hold of a completed task; plans that recall it are void when it changes.
+    the organisation's memory is to hold of a completed task; plans that recall it are void when it changes. ``applied``
+    reads back, by target, what the target's own log says was done: whether anything was done twice is counted by it.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Pack:
     prompts: Path | None = None
     sources: Path | None = None
     remembers: Callable[[Context], tuple[Claim, ...]] | None = None
+    applied: Mapping[str, TargetLog] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def read_options(self, raw: Json | None) -> Any:

@@ -18,18 +18,23 @@ import structlog
 from mesh import durability, exposition, faultpoints, logs, streams, subjects
 from mesh.bus import Bus, connect
 from mesh.checkpoint import Checkpoint, checkpoint
+from mesh.disk import show_disk
 from mesh.errors import BusUnavailableError, NotDurableError, SettingsError
 from mesh.identity import Identity
 from mesh.journal import Committer, Journal, committing
+from mesh.lifetime import background
 from mesh.middleware.dead_letter import dead_letter
 from mesh.middleware.deadline import deadline
+from mesh.middleware.recovery import recovery
 from mesh.middleware.timing import timing
 from mesh.notify import notify
 from mesh.outbox import replay_outbox
 from mesh.pack import Pack, load_packs, pack_names
 from mesh.pump import Pump
+from mesh.queues import watch_queue
 from mesh.registry import registered
 from mesh.runtime import Handler, Outputs, Stage, StageLimits, Work
+from mesh.series import begin_stage
 from mesh.settings import Settings
 from mesh.trust import TrustDirectory, TrustWatcher, read_directory
 
@@ -115,11 +120,14 @@ class Process:
                 _fault_points,
                 timing,
                 dead_letter(self.committer, max_attempts=runtime.max_attempts),
+                recovery,
                 deadline(handler_timeout_s or runtime.handler_timeout_s),
             ),
         )
+        begin_stage(self.role, self.packs)
         self.ready()
-        await stage.run(self.stopping)
+        async with background(watch_queue(self.bus, spec), "queue"):
+            await stage.run(self.stopping)
 
     async def connect_packs(self) -> dict[str, dict[str, Any]]:
         """Open the systems that each pack talks to; by pack, then by target."""
@@ -166,12 +174,13 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
         committer = await stack.enter_async_context(committing(bus, batch_max=settings.runtime.batch_max))
         folder = settings.state_dir / "state" / (settings.role_instance or role)
         local = await stack.enter_async_context(checkpoint(folder / "checkpoint.db"))
+        show_disk(folder)
         await faultpoints.reach(f"{role}.opening")
         await replay_outbox(local, committer)
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
         root = settings.root_key()
         watcher = await stack.enter_async_context(TrustWatcher(bucket, root, known=await read_directory(bus, root)))
-        await stack.enter_async_context(registered(bus, role, settings.instance))
+        await stack.enter_async_context(registered(bus, role, settings.instance, metrics_url))
         yield Process(
             role=role,
             settings=settings,

@@ -60,6 +60,8 @@ class Recall:
         self._clock = clock
         self._answers = Answers(max_answers=settings.cache_answers, max_bytes=settings.cache_bytes)
         # Memory that hangs must not cost every plan the whole time limit.
+        for result in ("hit", "miss", "stale", "none"):
+            _RESULTS.of(result)
         self._breaker = Breaker("memory", pause_max_s=1.0, clock=clock)
 
     async def recall(self, questions: Sequence[Question], *, anew: bool = False) -> Recollection:

@@ -36,6 +36,11 @@ class Toolbox:
         self._limits = {tool.name: asyncio.Semaphore(tool.concurrency) for tool in tools.values()}
         self._cache = ToolCache()
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All of them."""
+        return tuple(self._tools.values())
+
     def find(self, name: str) -> Tool:
         """The tool of this name; raises ``ToolRefusedError`` when no pack in this process has it."""
         try:

@@ -67,6 +67,13 @@ async def watch(server: EmbeddedNats, bus: Bus) -> None:
             )
 
 
+async def stored(bus: Bus) -> tuple[int, int]:
+    """What the server keeps on disk and what it may, in bytes; raises ``BusUnavailableError``."""
+    answer = await bus.request(JSZ, b'{"config":true}', timeout_s=1.0)
+    data = msgspec.json.decode(answer.data, type=_Jsz).data
+    return max(data.storage, data.bytes), data.config.max_storage
+
+
 async def is_full(bus: Bus) -> bool:
     """Whether the server says that it has no room; no answer is no yes."""
     try:

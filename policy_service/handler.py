@@ -24,6 +24,7 @@ from policy_service.deciding import Decider, Matter, agent_of
 from policy_service.engine import Assessment
 from policy_service.ledger import Draft, Ledger
 from policy_service.live import LiveBundles
+from policy_service.measuring import begin_words
 from policy_service.shadow import Shadow
 from policy_service.voiding import void_outputs
 
@@ -84,6 +85,7 @@ class PolicyStage:
             draft = self._draft(matter, header, items, ())
         decision = draft.writes[0].record
         assert isinstance(decision, Decision)
+        begin_words(plan, decision)
         await self._shadow.compare(decision, partial(_again, matter, decision))
         return () if takes else draft.writes
 

@@ -11,8 +11,10 @@ from mesh import metrics, records, subjects
 from mesh.approvals import Waiting
 from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
+from mesh.clock import unix
 from mesh.projection import Projection
 from mesh.records import Approval, Decision, Phase, Purpose, Result, ResultStatus, Statement, Verdict
+from policy_service.measuring import show_waiting, times_of
 from policy_service.showing import waiting_on
 
 _SCHEMA = """
@@ -35,7 +37,8 @@ class Pending:
 
     def __init__(self, bus: Bus, path: Path) -> None:
         self._database = open_database(path, _SCHEMA)
-        self._open = set(self._database.execute("SELECT task_id, purpose, step FROM waiting"))
+        rows = self._database.execute("SELECT task_id, purpose, step, data FROM waiting")
+        self._open = {tuple(key): times_of(msgspec.json.decode(data, type=Waiting)) for *key, data in rows}
         metrics.APPROVALS_WAITING.set(len(self._open))
         self.projections = tuple(
             Projection(bus, self._database, subjects.JOURNAL, subjects.kind(kind), self._apply, hints=False)
@@ -45,6 +48,10 @@ class Pending:
     async def fresh(self) -> None:
         """Return once all that was on record before this call is taken in."""
         await asyncio.gather(*(projection.fresh() for projection in self.projections))
+
+    async def show(self) -> None:
+        """Have the metrics tell how long the oldest waits."""
+        show_waiting(self._open.values(), unix())
 
     def waiting(self) -> list[Waiting]:
         """All that waits, longest first."""
@@ -87,7 +94,7 @@ class Pending:
             "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)",
             (task_id, item.purpose, step, seq, until, msgspec.json.encode(item)),
         )
-        self._open.add((task_id, item.purpose, step))
+        self._open[task_id, item.purpose, step] = times_of(item)
         metrics.APPROVALS_WAITING.set(len(self._open))
 
     def _settle(self, database: sqlite3.Connection, task_id: str, purpose: Purpose, step: str, seq: int) -> None:
@@ -96,7 +103,7 @@ class Pending:
             return
         query = "DELETE FROM waiting WHERE task_id = ? AND purpose = ? AND step = ? AND seq < ?"
         if database.execute(query, (*key, seq)).rowcount:
-            self._open.discard(key)
+            del self._open[key]
             metrics.APPROVALS_WAITING.set(len(self._open))
 
 

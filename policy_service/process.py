@@ -79,6 +79,7 @@ async def run(settings: Settings) -> None:
             "approval-expiry": words.expire,
             "autonomy-breaches": staging.lower_on_breach,
             "limits-given-back": giving_back.give_back,
+            "waiting-measured": pending.show,
         }
         governed = (*book.projections, giving_back.projection)
         async with AsyncExitStack() as stack:

@@ -13,6 +13,8 @@ from mesh.signing import PERMIT_TYPE, open_envelope
 from mesh.trust import TrustDirectory
 
 SIGNER_ROLE = "policy"
+CAUSES = ("signature", "verdict", "task", "plan", "obligation", "expired", "bundle", "used")
+"""The classes of refusal; a permit is ``used`` when another decision has led to effects."""
 
 
 class PermitRefusedError(WorkmeshError):

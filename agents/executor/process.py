@@ -6,13 +6,17 @@ import platform
 import secrets
 
 from agents.executor.handler import Executor
+from agents.executor.permit import CAUSES
+from agents.executor.reconciling import Reconciler, sources_of
 from mesh.activation import Activations
 from mesh.control import controlling
 from mesh.errors import SettingsError
 from mesh.halts import HALT, halts_of
+from mesh.lifetime import background
 from mesh.notices import noticing
 from mesh.process import Process, opened
 from mesh.restored import RESTORED, Restored
+from mesh.series import begin_effects, begin_refusals
 from mesh.settings import Settings
 from mesh.toolbox import Toolbox
 
@@ -40,7 +44,14 @@ async def run(settings: Settings) -> None:
             await process.exit.enter_async_context(noticing(settings)),
             Restored().follow(controls),
         )
-        await process.run_stage(executor.act)
+        begin_refusals(CAUSES)
+        for domain, toolbox in toolboxes.items():
+            begin_effects(domain, toolbox.tools)
+        sources = sources_of({name: pack.applied for name, pack in process.packs.items()}, systems)
+        reconciler = Reconciler(process.bus, sources, process.folder / "applied.db")
+        process.exit.callback(reconciler.close)
+        async with background(reconciler.run(), "reconciler"):
+            await process.run_stage(executor.act)
 
 
 def _claim_folder(process: Process) -> None:

@@ -1,5 +1,6 @@
 """The learner stage: one outcome in, one lesson out."""
 
+from agents.learner.ends import count_times
 from mesh import tracing
 from mesh.errors import TerminalError
 from mesh.journal import Write
@@ -12,6 +13,7 @@ async def learn(work: Work) -> Outputs:
     ending = work.record()
     if not isinstance(ending, Outcome):
         raise TerminalError(f"{work.subject} at {work.seq} holds a {ending.kind}, not an outcome")
+    count_times(ending)
     return (Write(lesson_of(work, ending)),)
 
 

@@ -15,6 +15,7 @@ from agents.learner.proposals import LISTED_MAX, Proposals
 from agents.learner.proposing import Learning
 from agents.learner.shadow import Shadow
 from mesh.approvals import Nothing
+from mesh.backlog import Backlog
 from mesh.control import controlling
 from mesh.corrections import CorrectRequest
 from mesh.errors import RetryableError, SignatureError, TerminalError
@@ -50,6 +51,7 @@ async def run(settings: Settings) -> None:
                 await stack.enter_async_context(following(projection))
             verbs = _verbs(book, drifts, proposals, learning, corrections)
             await stack.enter_async_context(serving(process.bus, "learner", verbs))
+            await stack.enter_async_context(background(Backlog(process.bus).run(), "backlog"))
             looking = _again_and_again(learning, settings.learner.every_s)
             await stack.enter_async_context(background(looking, "looking"))
             await process.run_stage(Knowing(process.bus, process.journal, process.packs).learn)

@@ -7,6 +7,7 @@ from agents.model.batch import BatchBook
 from agents.model.batching import Batching, Sender
 from agents.model.handler import ModelStage
 from agents.model.ledger import Ledger
+from agents.model.measuring import measuring
 from agents.model.pacing import Pacing
 from agents.model.polling import Poller
 from agents.model.reuse import Reuse
@@ -34,6 +35,8 @@ async def run(settings: Settings) -> None:
         pacing = Pacing(process.bus, Rate(requests=models.requests_per_minute, tokens=models.tokens_per_minute))
         ledger = Ledger(process.bus, process.journal)
         await stack.enter_async_context(background(ledger.run(), "ledger"))
+        domains = process.packs.keys() | models.domains.keys()
+        await stack.enter_async_context(background(measuring(process.bus, models, domains), "measuring"))
         asker = Asker(messages, pacing, halts, models, process.writer)
         reuse = Reuse(process.bus, process.journal, models.reuse_s)
         book = BatchBook(process.bus, process.journal, ledger, process.writer)

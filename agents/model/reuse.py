@@ -46,6 +46,8 @@ class Reuse:
         self._shelf = Shelf(bus, "reuse", _Known)
         self._journal = journal
         self._reuse_s = reuse_s
+        for result in ("hit", "miss"):
+            _REUSE.of(result)
 
     async def find(self, prompt: Prompt, chain: Sequence[Target]) -> Answer | None:
         """The answer to an equal question, if it is young enough."""

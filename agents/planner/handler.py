@@ -4,7 +4,8 @@ Where a text must be understood first, questions to models go out, and their ans
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -14,7 +15,8 @@ from agents.planner.reading import exchange_of
 from agents.planner.repeats import Repeats
 from agents.planner.texts import Texts
 from agents.planner.turns import Turns
-from mesh import tracing
+from mesh import metrics, tracing
+from mesh.clock import now
 from mesh.errors import RetryableError, TerminalError
 from mesh.journal import Journal, Stored, Write
 from mesh.records import Completion, Context, Plan, Prompt
@@ -23,13 +25,25 @@ from mesh.runtime import Outputs, Work
 _MAX_PLAN_BYTES = 64 * 1024
 _LOOKS = 5  # a replica of the journal, or a copy of memory, can lag behind policy, but not for seconds
 _BEHIND_S = 0.2
+_SECONDS = metrics.Bound(metrics.PLANNING_SECONDS)
+
+SloOf = Callable[[str], str]
+"""The class of a domain: whether somebody waits for its plans (``interactive``) or not (``batch``)."""
 
 
 class Planner:
     """The planner's handler. One for all packs of the process."""
 
     def __init__(
-        self, journal: Journal, maker: Maker, texts: Texts, turns: Turns, repeats: Repeats, *, at_once: int
+        self,
+        journal: Journal,
+        maker: Maker,
+        texts: Texts,
+        turns: Turns,
+        repeats: Repeats,
+        *,
+        at_once: int,
+        slo_of: SloOf,
     ) -> None:
         self._journal = journal
         self._maker = maker
@@ -37,6 +51,7 @@ class Planner:
         self._turns = turns
         self._slots = asyncio.Semaphore(at_once)
         self._repeats = repeats
+        self._slo_of = slo_of
 
     async def plan(self, work: Work) -> Outputs:
         """The handler of the stage: a context, or the answer of a model to a question about one."""
@@ -53,6 +68,7 @@ class Planner:
         if place is None:
             return ()
         await self._turns.wait(context)
+        since = _asked_at(items) or now()
         head = context.header
         header = work.header(head.task_id, head.domain, tracing.child(head.traceparent, "plan"))
         async with self._slots:
@@ -65,6 +81,8 @@ class Planner:
             match record:
                 case Plan():
                     _check(record, place, work)
+                    slo = self._slo_of(head.domain)
+                    _SECONDS.of(head.domain, slo).observe(max(0.0, (now() - since).total_seconds()))
                 case Prompt():
                     _require_unanswered(record, items)
         return tuple(Write(record) for record in outputs)
@@ -80,6 +98,11 @@ class Planner:
         if context is None or all(item.record != completion for item in items):
             raise RetryableError(f"the journal does not show answer {completion.name} of task {head.task_id} yet")
         return context, items
+
+
+def _asked_at(items: Sequence[Stored]) -> datetime | None:
+    """When the first question about this task went out: its turn had come then."""
+    return min((item.record.header.at for item in items if isinstance(item.record, Prompt)), default=None)
 
 
 def _place(work: Work, context: Context, items: Sequence[Stored]) -> Place | None:

@@ -49,6 +49,7 @@ async def run(settings: Settings) -> None:
             turns,
             Repeats(process.journal, process.packs),
             at_once=settings.runtime.concurrency,
+            slo_of=lambda domain: settings.models.budget_of(domain).slo,
         )
         async with background(turns.give_way(), "turns"):
             await process.run_stage(planner.plan, places=PLACES)

@@ -14,7 +14,7 @@ import msgspec
 from mesh.clock import unix
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
 from packs.content.cms.changes import AnyChange
-from packs.content.cms.documents import Article, Done, Merge, Page, Person
+from packs.content.cms.documents import Article, Done, Entry, Merge, Page, Person
 
 # A tool gives up after 3 s (packs.content.tools); each wait here ends sooner, so the error can still say more.
 TIMEOUT = httpx2.Timeout(connect=0.5, pool=0.5, write=0.5, read=1.8)
@@ -79,6 +79,10 @@ class Cms:
     async def done(self, key: str) -> Done | None:
         """What took effect under a key."""
         return await self._find(f"/changes/{_part(key)}", Done)
+
+    async def changes(self, after: int) -> list[Entry]:
+        """A page of the CMS's log of changes, behind this sequence."""
+        return await self._get(f"/changes?after={after}", list[Entry])
 
     async def change(
         self, change: AnyChange, *, key: str, call_by: float, on: int | None = None, traceparent: str = ""

@@ -131,6 +131,19 @@ class GitRepository:
                 found += [(key, text.splitlines()[0]) for key in _TRAILER.findall(text)]
             return found[::-1]
 
+    def since(self, commit: str) -> tuple[str, list[tuple[str, str]]]:
+        """The newest commit, and key and first line of those that are not behind this one, oldest first."""
+        with self._open() as repo:
+            head = _head(repo) if repo else None
+            if repo is None or head is None or head.decode() == commit:
+                return commit, []
+            known = [ObjectID(commit.encode())] if commit else []
+            found = []
+            for entry in repo.get_walker(include=[head], exclude=known, reverse=True):
+                text = entry.commit.message.decode("utf-8", "replace")
+                found += [(key, text.splitlines()[0]) for key in _TRAILER.findall(text)]
+            return head.decode(), found
+
     def files(self) -> dict[str, str]:
         """Every file."""
         with self._open() as repo:

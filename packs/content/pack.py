@@ -10,6 +10,7 @@ import msgspec
 
 from mesh.pack import Pack
 from mesh.tools import Tool
+from packs.content.applied import cms_log, commits
 from packs.content.client import Cms
 from packs.content.events import EVENTS
 from packs.content.knowledge import remembered
@@ -65,5 +66,6 @@ pack = Pack(
     prompts=FOLDER / "prompts",
     sources=FOLDER / "sources",
     facts=read_facts,
+    applied={CMS: cms_log, SITE_TARGET: commits},
     remembers=remembered,
 )

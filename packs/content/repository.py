@@ -35,6 +35,8 @@ class _Git(Protocol):
 
     def log(self) -> list[tuple[str, str]]: ...
 
+    def since(self, commit: str) -> tuple[str, list[tuple[str, str]]]: ...
+
     def files(self) -> dict[str, str]: ...
 
 
@@ -70,6 +72,12 @@ class Repository:
     async def log(self) -> list[tuple[str, str]]:
         """Key and first line of every commit that has a key, oldest first; a key that occurs twice is there twice."""
         return await asyncio.to_thread(self._git.log)
+
+    async def since(self, commit: str) -> tuple[str, list[tuple[str, str]]]:
+        """The newest commit, and as ``log`` those that came since this one ("": all); nothing where nothing is yet."""
+        if not self.folder.exists():
+            return commit, []
+        return await asyncio.to_thread(self._git.since, commit)
 
     async def files(self) -> dict[str, str]:
         """Every file."""

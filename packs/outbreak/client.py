@@ -27,6 +27,18 @@ _NOTHING_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 T = TypeVar("T")
 
 
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the registry's log: its place, the key that the change came with, and what it was."""
+
+    seq: int
+    key: str
+    kind: str
+
+
+class _Log(msgspec.Struct):
+    changes: tuple[LogLine, ...]
+
+
 class RegistryClient:
     """A client of one registry, with its pool of connections."""
 
@@ -48,6 +60,10 @@ class RegistryClient:
     async def week(self, place: str, disease: str, week: str, source: str) -> WeekView:
         """What bears on a number of a source; raises ``NotSentError`` when the registry cannot tell."""
         return await self._get("/week", WeekView, place=place, disease=disease, week=week, source=source)
+
+    async def changes(self, after: int) -> tuple[LogLine, ...]:
+        """A page of the registry's log behind a sequence; raises ``NotSentError`` when the registry cannot tell."""
+        return (await self._get("/changes", _Log, after=str(after), limit="500")).changes
 
     async def change(self, kind: str, args: Change, call: ToolCall) -> Answer:
         """Make a change once under the call's key; raises a ``ToolError`` that says how far it got."""

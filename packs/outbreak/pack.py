@@ -10,6 +10,7 @@ import msgspec
 
 from mesh.pack import Pack
 from mesh.tools import Tool
+from packs.outbreak.applied import registry_log
 from packs.outbreak.client import RegistryClient
 from packs.outbreak.events import EVENTS
 from packs.outbreak.point import COVERS, RULES, read_facts
@@ -62,4 +63,5 @@ pack = Pack(
     prompts=FOLDER / "prompts",
     sources=FOLDER / "sources",
     facts=read_facts,
+    applied={REGISTRY: registry_log},
 )

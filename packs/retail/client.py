@@ -25,6 +25,7 @@ TIMEOUT = httpx2.Timeout(connect=0.5, pool=0.5, write=0.5, read=1.8)
 LIMITS = httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=3.0)
 
 _SLOW_ANSWER_S = 5.0
+LOG_PAGE = 500
 _NOTHING_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -104,6 +105,18 @@ class _Customers(msgspec.Struct):
     users: tuple[str, ...]
 
 
+class ShopChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the shop's log: its place, the key that the change came with, and what it was."""
+
+    seq: int
+    key: str
+    kind: str
+
+
+class _Log(msgspec.Struct):
+    changes: tuple[ShopChange, ...]
+
+
 class Shop:
     """A client of one shop, with its pool of connections."""
 
@@ -159,6 +172,16 @@ class Shop:
             return msgspec.json.decode(response.content, type=_Customers).users
         except msgspec.DecodeError as error:
             raise NotSentError(f"GET /customers answered what is no list: {error}") from error
+
+    async def changes(self, after: int) -> tuple[ShopChange, ...]:
+        """A page of the shop's log behind a sequence; raises ``NotSentError`` when the shop cannot tell."""
+        response = await self._read(f"/changes?{urlencode({'after': after, 'limit': LOG_PAGE})}")
+        if response.status_code != httpx2.codes.OK:
+            raise NotSentError(f"GET /changes answered {_said(response)}")
+        try:
+            return msgspec.json.decode(response.content, type=_Log).changes
+        except msgspec.DecodeError as error:
+            raise NotSentError(f"GET /changes answered what is no log: {error}") from error
 
     async def change(
         self, kind: str, args: OrderArgs, *, key: str, call_by: float, traceparent: str = ""

@@ -11,6 +11,7 @@ import msgspec
 from mesh.mounts.smtp import SmtpServer
 from mesh.pack import Pack
 from mesh.tools import Recovery, Tool
+from packs.retail.applied import shop_log
 from packs.retail.client import Shop
 from packs.retail.events import EVENTS
 from packs.retail.outbox import FolderOutbox, SmtpOutbox
@@ -100,4 +101,5 @@ pack = Pack(
     prompts=FOLDER / "prompts",
     sources=FOLDER / "sources",
     facts=read_facts,
+    applied={SHOP: shop_log},
 )

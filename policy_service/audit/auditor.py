@@ -62,6 +62,11 @@ class Auditor:
         self.ages = ages
         self._known: set[tuple[str, int]] = set()
 
+    @property
+    def signed_size(self) -> int:
+        """The last sequence that a signed checkpoint covers."""
+        return self._signed.size
+
     def keys(self) -> list[VerifierKey]:
         """Our own key and those of the other auditors, also of former ones."""
         entries = self._trust.entries()

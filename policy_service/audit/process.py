@@ -13,6 +13,7 @@ from mesh.process import opened
 from mesh.settings import Settings
 from policy_service.audit.auditor import Auditor
 from policy_service.audit.files import CheckpointFile, LogFile
+from policy_service.audit.measuring import measuring
 from policy_service.audit.rechecking import rechecking
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ async def run(settings: Settings) -> None:
             await stack.enter_async_context(
                 background(rechecking(auditor, process.bus, settings.audit.recheck_s), "rechecking")
             )
+            lag = measuring(process.bus, lambda: auditor.signed_size)
+            await stack.enter_async_context(background(lag, "measuring"))
             await stack.enter_async_context(background(auditor.run(settings.audit.checkpoint_s), "auditor"))
             process.ready()
             await process.stopping.wait()

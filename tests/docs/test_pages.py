@@ -205,7 +205,8 @@ def anchors(page: Path) -> set[str]:
 def test_the_index_names_every_page_and_decision() -> None:
     links = set(_LINK.findall((DOCS / "index.md").read_text(encoding="utf-8")))
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"index.md"}
-    assert pages <= links
+    # The pages of alerts have an index of their own, which tests/deploy holds to them.
+    assert {page for page in pages if not page.startswith("operations/") or page.endswith("/index.md")} <= links
 
 
 def test_decisions_are_numbered_and_say_what_they_were_chosen_over() -> None:

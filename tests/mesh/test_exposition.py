@@ -60,6 +60,7 @@ def test_every_metric_is_named_and_explained_and_has_no_ids_as_labels() -> None:
     allowed = {"kind", "stage", "result", "domain", "status", "tool", "how", "target", "state", "reason"}
     allowed |= {"word", "policy", "limit", "live", "shadow", "phase"}  # as many as a bundle has, or as verdicts
     allowed |= {"mode", "model", "role", "certain", "tier", "event", "source"}  # as many as the settings name
+    allowed |= {"slo", "person"}  # interactive or batch; yes or no
     declared = [item for item in vars(metrics).values() if isinstance(item, MetricWrapperBase)]
     assert len(declared) >= 20
     for metric in declared:

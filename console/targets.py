@@ -1,0 +1,58 @@
+"""Where the metrics of each live process are, as the file that Prometheus reads its targets from.
+
+The rule: the file is replaced whole, and only when it differs; what Prometheus reads is never half a list.
+Format: https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from mesh.bus import Bus
+from mesh.errors import BusUnavailableError, TerminalError
+from mesh.registry import Entry, entries
+
+log = structlog.get_logger(__name__)
+
+_EVERY_S = 1.0
+
+
+def targets(found: Iterable[Entry]) -> bytes:
+    """The list of targets as JSON, each with its role and instance; processes without metrics are no targets."""
+    groups = [
+        {"targets": [urlsplit(entry.metrics).netloc], "labels": {"role": entry.role, "instance": entry.instance}}
+        for entry in found
+        if entry.metrics
+    ]
+    return msgspec.json.format(msgspec.json.encode(groups), indent=2) + b"\n"
+
+
+async def keep_targets(bus: Bus, path: Path, every_s: float = _EVERY_S) -> None:
+    """Keep the file as the registry is, until cancelled, then without targets; while the bus is away it stands."""
+    written = b""
+    try:
+        while True:
+            try:
+                fresh = targets(await entries(bus))
+            except (BusUnavailableError, TerminalError) as error:
+                log.debug("targets_not_known", error=str(error))
+            else:
+                if fresh != written:
+                    replace_file(path, fresh)
+                    written = fresh
+            await asyncio.sleep(every_s)
+    finally:
+        replace_file(path, targets(()))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file in the place of another in one step."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.new")
+    part.write_bytes(data)
+    os.replace(part, path)

@@ -36,6 +36,7 @@ _OWN = {
     "demo": "console.demo.command:demo",
     "pack": "console.pack.commands:pack",
     "bus": "console.bus.commands:bus",
+    "console": "console.web.commands:console",
 }
 
 

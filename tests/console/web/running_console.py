@@ -17,6 +17,7 @@ from mesh.identity import Identity
 from mesh.records import Json
 from mesh.settings import Settings
 from mesh.signing import sign
+from tests.ledger_pack.running import Running
 from tests.ledger_pack.world import World, world_in
 
 ROLES = ("perception", "planner", "policy", "executor", "memory")
@@ -62,8 +63,9 @@ class Browser:
 class Site:
     """A world with a console."""
 
-    def __init__(self, world: World, url: str) -> None:
+    def __init__(self, world: World, console: Running, url: str) -> None:
         self.world = world
+        self.console = console
         self.url = url
         self.settings = Settings(state_dir=world.folder / "state")
 
@@ -84,8 +86,8 @@ class Site:
 async def site_in(folder: Path, *roles: str, **env: str) -> AsyncIterator[Site]:
     """A site with these roles and a console, all ready."""
     settings = {"WORKMESH_CONSOLE__PORT": "0", **env}
-    async with world_in(folder, *roles, env=settings) as world, world.role("console"):
-        yield Site(world, url_path(Settings(state_dir=folder / "state")).read_text().strip())
+    async with world_in(folder, *roles, env=settings) as world, world.role("console") as console:
+        yield Site(world, console, url_path(Settings(state_dir=folder / "state")).read_text().strip())
 
 
 def fresh(**fields: Any) -> dict[str, Any]:

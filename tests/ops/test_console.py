@@ -1,0 +1,272 @@
+"""The console in a real browser, over a real site: what people do there, and what their key never does."""
+
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
+
+from mesh.halts import read_halts
+from mesh.ports import free_port
+from mesh.records import OutcomeStatus
+from tests.console.web.running_console import ROLES, Site, site_in
+from tests.ledger_pack.running import until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+LARGE = 20_000  # a controller approves
+SCRIPT = "<script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
+WAIT_MS = 20_000
+
+expect.set_options(timeout=WAIT_MS)
+
+
+@dataclass
+class Person:
+    """Somebody at a browser of their own; all that it sent, and all that it complained of."""
+
+    name: str
+    key: Path
+    context: BrowserContext
+    page: Page
+    url: str
+    sent: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    async def open(self, path: str) -> None:
+        await self.page.goto(self.url + path)
+
+    async def bring_key(self) -> None:
+        await self.open("/keys")
+        await self.page.set_input_files("#key-file", self.key)
+        await expect(self.page.locator("#key-now")).to_contain_text("can only sign")
+
+    def on_request(self, request: Request) -> None:
+        self.sent.append(f"{request.method} {request.url} {request.headers} {request.post_data or ''}")
+
+
+@dataclass
+class Console:
+    """The site, and a browser for each person."""
+
+    site: Site
+    browser: Browser
+
+    @asynccontextmanager
+    async def person(self, name: str, *, key: bool = True, **options: object) -> AsyncIterator[Person]:
+        """Somebody who has signed in by typing a token."""
+        context = await self.browser.new_context(**options)  # type: ignore[arg-type]
+        context.set_default_timeout(WAIT_MS)
+        page = await context.new_page()
+        person = Person(name, self.site.world.people[name].path, context, page, self.site.url)
+        page.on("request", person.on_request)
+        page.on("console", lambda said: person.complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: person.complaints.append(str(error)))
+        try:
+            await person.open("/")
+            await page.fill("#token", self.site.token(name))
+            await page.click("main button")
+            await expect(page.locator("h1")).to_have_text("Overview")
+            if key:
+                await person.bring_key()
+            yield person
+        finally:
+            await context.close()
+
+    async def waiting(self, event_id: str, **data: object) -> str:
+        task = await self.site.world.publish(event_id, amount=LARGE, **data)  # type: ignore[arg-type]
+        await self.site.world.waits(task)
+        return task
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
+    folder = tmp_path_factory.mktemp("console")
+    chromium = shutil.which("chromium")
+    assert chromium, "make test-ops installs chromium"
+    async with site_in(folder, *ROLES, WORKMESH_CONSOLE__PORT=str(free_port())) as site, async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        try:
+            yield Console(site, browser)
+        finally:
+            await browser.close()
+
+
+async def test_a_plan_is_approved_with_a_key_that_never_leaves_the_browser(console: Console) -> None:
+    task = await console.waiting("br-approve", memo=SCRIPT)
+    async with console.person("carla") as carla:
+        await carla.open("/approvals?mine=1")
+        await carla.page.click(f'a[href="/approvals/{task}"]')
+        await expect(carla.page.locator(".step pre").first).to_have_text(re.compile('"amount": 20000'))
+        await expect(carla.page.locator("#approval")).to_contain_text("computed here from what is shown")
+        await carla.page.click("text=What the event says")
+        assert await carla.page.title() != "ran"
+        await carla.page.click("#approve")
+        await expect(carla.page.locator("#state .good")).to_contain_text("allow")
+        outcome = await console.site.world.outcome(task)
+        assert outcome.status is OutcomeStatus.COMPLETED
+        await carla.open(f"/tasks/{task}")
+        await expect(carla.page.locator(".timeline")).to_contain_text("carla as controller: approve")
+        await carla.page.click("text=What the event says")
+        await expect(carla.page.locator("details pre")).to_contain_text("<script>document.title='ran'</script>")
+        assert await carla.page.title() != "ran"
+        seed = carla.key.read_text().strip()
+        assert any("/signed/word" in each for each in carla.sent)
+        assert not [each for each in carla.sent if seed in each or seed[4:40] in each]
+        kept = await carla.page.evaluate(_READ_OUT)
+        assert kept == {"extractable": False, "error": "InvalidAccessError"}
+        # The page that shows an approval asks again once it is decided, and is told that nothing waits.
+        assert [each for each in carla.complaints if "409" not in each] == []
+
+
+_READ_OUT = """async () => {
+  const { kept } = await import("/static/keys.js");
+  const { key } = await kept();
+  try { await crypto.subtle.exportKey("pkcs8", key); return { extractable: key.extractable, error: "" }; }
+  catch (error) { return { extractable: key.extractable, error: error.name }; }
+}"""
+
+
+async def test_a_plan_is_rejected_with_a_comment(console: Console) -> None:
+    task = await console.waiting("br-reject")
+    async with console.person("carla") as carla:
+        await carla.open(f"/approvals/{task}")
+        await carla.page.fill("#comment", "not this quarter")
+        await carla.page.click("#reject")
+        await expect(carla.page.locator("#state .bad")).to_contain_text("not this quarter")
+        await expect(carla.page.locator("#approval")).to_contain_text("What became of the task")
+    assert (await console.site.world.outcome(task)).status is OutcomeStatus.DENIED
+
+
+async def test_a_plan_is_corrected_and_another_person_approves_it(console: Console) -> None:
+    task = await console.waiting("br-correct", account="br-correct")
+    async with console.person("carla") as carla, console.person("colin") as colin:
+        await carla.open(f"/approvals/{task}")
+        await carla.page.click("#edit")
+        await carla.page.click("#sign-correction")
+        await expect(carla.page.locator("#state")).to_contain_text("nothing is changed")
+        edited = (await carla.page.input_value("#args-1")).replace("20000", "15000")
+        await carla.page.fill("#args-1", edited)
+        await carla.page.click("#sign-correction")
+        await expect(carla.page.locator("#state .good")).to_contain_text("corrected")
+        await until(lambda: _amount(console, task, "15000"))
+        await colin.open(f"/approvals/{task}")
+        await expect(colin.page.locator(".step pre").first).to_have_text(re.compile('"amount": 15000'))
+        await expect(colin.page.locator("#approval")).to_contain_text("corrected by carla")
+        await colin.page.click("#approve")
+        await expect(colin.page.locator("#state .good")).to_contain_text("allow")
+    assert (await console.site.world.outcome(task)).status is OutcomeStatus.COMPLETED
+    assert [amount for _, _, amount in console.site.world.applied(account="br-correct")] == [15000]
+
+
+async def _amount(console: Console, task: str, amount: str) -> bool:
+    waiting = await console.site.world.waiting()
+    return task in waiting and amount in str(bytes((await console.site.world.shown(task)).steps[0].call.args))
+
+
+async def test_of_two_at_one_approval_the_second_sees_what_became_of_it(console: Console) -> None:
+    task = await console.waiting("br-two")
+    async with console.person("carla") as carla, console.person("colin") as colin:
+        for each in (carla, colin):
+            await each.open(f"/approvals/{task}")
+            await expect(each.page.locator("#approve")).to_be_enabled()
+        await carla.page.click("#approve")
+        await expect(carla.page.locator("#state .good")).to_contain_text("allow")
+        await expect(colin.page.locator("#state")).to_contain_text("does not wait")
+        await expect(colin.page.locator("#approve")).to_have_count(0)
+
+
+async def test_a_viewer_looks_and_the_key_of_another_is_not_taken(console: Console) -> None:
+    task = await console.waiting("br-viewer")
+    async with console.person("vera", key=False) as vera:
+        await vera.open(f"/approvals/{task}")
+        await expect(vera.page.locator("#not-yours")).to_contain_text("You may look")
+        await expect(vera.page.locator("#approve")).to_have_count(0)
+        await vera.open("/keys")
+        await vera.page.set_input_files("#key-file", console.site.world.people["carla"].path)
+        await expect(vera.page.locator("#key-problem")).to_contain_text("but vera is enrolled with")
+        damaged = console.site.world.folder / "damaged.nk"
+        seed = vera.key.read_text()
+        damaged.write_text(seed[:20] + ("A" if seed[20] != "A" else "B") + seed[21:])
+        await vera.page.set_input_files("#key-file", damaged)
+        await expect(vera.page.locator("#key-problem")).to_contain_text("checksum")
+
+
+async def test_what_is_in_quarantine_is_mended_and_released(console: Console) -> None:
+    event = {
+        "specversion": "1.0",
+        "id": "br-mended",
+        "source": "https://ledger.example",
+        "type": "ledger.entry.requested",
+        "subject": "br-mended",
+        "data": {"account": "br-mended", "amount": "many", "kind": "post"},
+    }
+    world = console.site.world
+    async with console.person("olga", key=False) as olga:
+        await olga.open("/quarantine")
+        item = await world.quarantined("perception", "", await world.publish_bytes(json.dumps(event).encode()))
+        await olga.page.click(f'a[href="/quarantine/{item.id}"]')  # it has come while the page was open
+        text = await olga.page.input_value("#original")
+        await olga.page.fill("#original", text.replace('"many"', "5"))
+        await olga.page.click("main form button")
+        await expect(olga.page.locator(".notice.good")).to_contain_text("Released")
+    await until(lambda: bool(world.applied(account="br-mended")))
+
+
+async def test_the_kill_switch_is_signed_and_seen_by_others_at_once(console: Console) -> None:
+    world = console.site.world
+    async with console.person("olga") as olga, console.person("vera", key=False) as vera:
+        await vera.open("/")
+        await olga.open("/halts")
+        await expect(olga.page.locator("#part-list")).to_contain_text("Nothing is halted")
+        await olga.page.select_option("#halt-domain", "ledger")
+        await olga.page.fill("#halt-reason", "a drill")
+        await olga.page.click("main button.danger")
+        await expect(olga.page.locator("#signing-payload")).to_contain_text('"domain": "ledger"')
+        await olga.page.click("#signing-yes")
+        await expect(vera.page.locator("#halted")).to_contain_text("a drill")
+        root = world.site.admin.public_key
+        assert (await read_halts(world.bus, root)).find("ledger") is not None
+        await olga.page.click("#part-list button")
+        await olga.page.click("#signing-yes")
+        await expect(vera.page.locator("#halted")).not_to_contain_text("a drill")
+        assert (await read_halts(world.bus, root)).find("ledger") is None
+
+
+async def test_a_page_left_open_heals_after_the_bus_and_the_console_were_away(console: Console) -> None:
+    world = console.site.world
+    async with console.person("carla") as carla:
+        await carla.open("/approvals")
+        async with world.bus_away():
+            await expect(carla.page.locator("#offline")).to_be_visible()
+        await expect(carla.page.locator("#offline")).to_be_hidden()
+        task = await console.waiting("br-healed")
+        await expect(carla.page.locator(f'a[href="/approvals/{task}"]')).to_be_visible()
+        await console.site.console.kill()
+        after = await console.waiting("br-healed-again")
+        await expect(carla.page.locator(f'a[href="/approvals/{after}"]')).to_be_visible()
+        await expect(carla.page.locator("#offline")).to_be_hidden()
+
+
+async def test_the_keyboard_alone_leads_to_an_approval(console: Console) -> None:
+    task = await console.waiting("br-keyboard")
+    async with console.person("carla") as carla:
+        await carla.open(f"/approvals/{task}")
+        await expect(carla.page.locator("#approve")).to_be_visible()
+        await carla.page.keyboard.press("Tab")
+        assert await carla.page.evaluate("document.activeElement.className") == "skip"
+        await carla.page.keyboard.press("Enter")
+
+        async def at_approve() -> bool:
+            await carla.page.keyboard.press("Tab")
+            return bool(await carla.page.evaluate("document.activeElement.id") == "approve")
+
+        await until(at_approve)
+        await carla.page.keyboard.press("Enter")
+        await expect(carla.page.locator("#state .good")).to_contain_text("allow")

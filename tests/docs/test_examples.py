@@ -25,6 +25,7 @@ PAGES = (
             "learning",
             "memory",
             "operating",
+            "console",
             "audit",
             "settings",
             "reliability",

@@ -3,16 +3,22 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
+from mesh import service
+from mesh.facts import Claim, Source, SourceKind
 from mesh.halts import read_halts
+from mesh.journal import Message
+from mesh.memory import RememberAnswer, RememberRequest
 from mesh.ports import free_port
 from mesh.records import OutcomeStatus
 from tests.console.web.running_console import ROLES, Site, site_in
@@ -21,7 +27,16 @@ from tests.ledger_pack.running import until
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
 LARGE = 20_000  # a controller approves
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 SCRIPT = "<script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
+AUTONOMY = """
+start: propose
+approvers: controller
+promoters: owner
+raise_when: {window: P1D, tasks: 3, override_rate: 0.4, error_rate: 0.1}
+lower_when: {window: P1D, tasks: 3, override_rate: 0.4, error_rate: 0.3}
+tools: [{tool: ledger.wire, approve_above: 500}]
+"""
 WAIT_MS = 20_000
 
 expect.set_options(timeout=WAIT_MS)
@@ -64,7 +79,7 @@ class Console:
         context = await self.browser.new_context(**options)  # type: ignore[arg-type]
         context.set_default_timeout(WAIT_MS)
         page = await context.new_page()
-        person = Person(name, self.site.world.people[name].path, context, page, self.site.url)
+        person = Person(name, self.site.people[name].path, context, page, self.site.url)
         page.on("request", person.on_request)
         page.on("console", lambda said: person.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: person.complaints.append(str(error)))
@@ -90,7 +105,10 @@ async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Con
     folder = tmp_path_factory.mktemp("console")
     chromium = shutil.which("chromium")
     assert chromium, "make test-ops installs chromium"
-    async with site_in(folder, *ROLES, WORKMESH_CONSOLE__PORT=str(free_port())) as site, async_playwright() as play:
+    port = str(free_port())  # one of its own: pages find the console again when it comes back
+    running = site_in(folder, *ROLES, "learner", govern={"autonomy.yaml": AUTONOMY}, WORKMESH_CONSOLE__PORT=port)
+    async with running as site, async_playwright() as play:
+        await site.enroll("mona", "memory_steward")
         browser = await play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         try:
             yield Console(site, browser)
@@ -270,3 +288,117 @@ async def test_the_keyboard_alone_leads_to_an_approval(console: Console) -> None
         await until(at_approve)
         await carla.page.keyboard.press("Enter")
         await expect(carla.page.locator("#state .good")).to_contain_text("allow")
+
+
+async def contested(console: Console, subject: str) -> str:
+    """The id of a fact that contradicts one of more authority."""
+    claims = tuple(
+        Claim(
+            subject=subject,
+            predicate="owner",
+            value=msgspec.Raw(msgspec.json.encode(name)),
+            text=f"{subject} belongs to {name} {SCRIPT}",
+            source=Source(uri=f"https://{name}.example", kind=SourceKind.DOCUMENT, authority=authority),
+        )
+        for name, authority in (("ann", 1), ("bert", 0))
+    )
+    found = ""
+    for claim in claims:
+        request = RememberRequest(claims=(claim,), by="tests")
+        answer = await service.ask(console.site.world.bus, "memory", "remember", request, RememberAnswer)
+        found = answer.facts[0].fact.id
+    return found
+
+
+async def test_a_steward_has_one_of_two_facts_stand(console: Console) -> None:
+    fact = await contested(console, "account/a")
+    async with console.person("mona") as mona:
+        await mona.open("/facts")
+        await mona.page.click("#part-list a")
+        await expect(mona.page.locator("h1")).to_have_text("owner of account/a")
+        await mona.page.fill("section.card input >> nth=0", "the register says so")
+        await mona.page.click("section.card form button >> nth=0")
+        await expect(mona.page.locator("#signing-payload")).to_contain_text(fact)
+        await mona.page.click("#signing-yes")
+        await expect(mona.page.locator(".answer.good").first).to_contain_text("judged anew")
+        await mona.open("/facts")
+        await expect(mona.page.locator("#part-list")).to_contain_text("Nothing is contested")
+        assert await mona.page.title() != "ran"
+
+
+async def test_a_stage_is_lowered_by_the_word_of_its_owner(console: Console) -> None:
+    async with console.person("otto") as otto:
+        await otto.open("/autonomy")
+        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire propose")
+        lower = otto.page.locator("section.card").first.locator("form").last
+        await lower.locator("input").fill("an audit")
+        await lower.locator("button").click()
+        await otto.page.click("#signing-yes")
+        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire observe")
+
+
+async def test_pages_are_accessible_in_light_and_dark_and_on_a_phone(console: Console) -> None:
+    world = console.site.world
+    task = await console.waiting("br-axe", memo=SCRIPT)
+    item = await world.quarantined("perception", "", await world.publish_bytes(b"{}"))
+    fact = await contested(console, "account/b")
+    paths = (
+        *("/", "/approvals", f"/approvals/{task}", "/tasks", f"/tasks/{task}", "/facts", f"/facts/{fact}", "/keys"),
+        *("/quarantine", f"/quarantine/{item.id}", "/policies", "/policies/ledger", "/learning", "/autonomy"),
+        *("/halts", "/slos", "/spending", "/nowhere"),
+    )
+    assert AXE.is_file(), "make test-ops installs it"
+    wrong: list[str] = []
+    for scheme, width in (("light", 1280), ("dark", 360)):
+        look: dict[str, object] = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+        async with console.person("carla", key=False, bypass_csp=True, **look) as carla:
+            for path in paths:
+                await carla.open(path)
+                if path.startswith("/approvals/"):
+                    await expect(carla.page.locator("#approve")).to_be_visible()
+                await carla.page.evaluate(AXE.read_text(encoding="utf-8"))
+                found = await carla.page.evaluate("axe.run().then(found => found.violations)")
+                wrong += [f"{scheme} {path} {each['id']}: {each['nodes'][0]['html'][:150]}" for each in found]
+                wide = await carla.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                wrong += [f"{scheme} {path} is {wide} px too wide"] if wide > 0 else []
+    assert wrong == []
+
+
+@pytest.mark.timeout(300)
+async def test_ten_thousand_tasks_and_five_hundred_approvals_stay_fast(console: Console) -> None:
+    world = console.site.world
+    denied = [_event(f"many-{number}", 2_000_000) for number in range(9_500)]
+    waiting = [_event(f"wait-{number}", LARGE) for number in range(500)]
+    events = denied + waiting
+    for start in range(0, len(events), 500):
+        await world.committer.commit(events[start : start + 500])
+    for stage in ("perception", "planner", "policy"):
+        await world.settled(stage, "EVENTS" if stage == "perception" else "JOURNAL")
+    assert len(await world.waiting()) >= 500
+    async with console.person("carla", key=False) as carla:
+        await carla.open("/tasks")
+        await until(lambda: _counted(carla, 10_000))
+        for path in ("/", "/approvals", "/tasks", "/tasks?text=many-77", "/tasks?state=denied&before=9000"):
+            painted = [await _first_paint(carla, path) for _ in range(3)]
+            sys.stdout.write(f"{path}: first paint {', '.join(f'{each:.0f}' for each in painted)} ms\n")
+            assert min(painted) < 1000, path
+        await expect(carla.page.locator("tbody tr")).to_have_count(50)
+
+
+def _event(event_id: str, amount: int) -> Message:
+    data = {"account": event_id, "amount": amount, "kind": "post"}
+    event = {"specversion": "1.0", "id": event_id, "source": "https://ledger.example", "subject": event_id}
+    whole = msgspec.json.encode({**event, "type": "ledger.entry.requested", "data": data})
+    return Message("event.ledger.entry.requested", whole, None)
+
+
+async def _counted(person: Person, number: int) -> bool:
+    await person.open("/")
+    chips = await person.page.locator("#part-states .chips b").all_inner_texts()
+    return sum(int(each) for each in chips) >= number
+
+
+async def _first_paint(person: Person, path: str) -> float:
+    await person.open(path)
+    await person.page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    return float(await person.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))

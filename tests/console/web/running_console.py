@@ -1,11 +1,10 @@
 """A console over a real site: the bus, the stages, the ledger, and the console's own process."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import msgspec
@@ -17,6 +16,8 @@ from mesh.identity import Identity
 from mesh.records import Json
 from mesh.settings import Settings
 from mesh.signing import sign
+from mesh.subjects import TRUST_BUCKET
+from mesh.trust import TrustEntry, enroll
 from tests.ledger_pack.running import Running
 from tests.ledger_pack.world import World, world_in
 
@@ -67,30 +68,39 @@ class Site:
         self.world = world
         self.console = console
         self.url = url
+        self.people = dict(world.people)
         self.settings = Settings(state_dir=world.folder / "state")
 
     def token(self, person: str, lasts: timedelta = timedelta(hours=1)) -> str:
         """A token of a person."""
         return add_token(tokens_path(self.settings), person, lasts)
 
+    async def enroll(self, name: str, *roles: str) -> None:
+        """Enroll somebody more."""
+        person = Identity.create(self.world.folder / "people" / f"{name}.nk", name)
+        entry = TrustEntry(
+            name=name, public_key=person.public_key, kind="person", roles=tuple(roles), enrolled_at=now()
+        )
+        async with self.world.connected("admin") as bus:
+            await enroll(await bus.client.jetstream().key_value(TRUST_BUCKET), self.world.site.admin, entry)
+        self.people[name] = person
+
     @asynccontextmanager
     async def browser(self, person: str) -> AsyncIterator[Browser]:
         """Somebody who is signed in."""
-        browser = Browser(self.url, self.world.people[person], self.token(person))
+        browser = Browser(self.url, self.people[person], self.token(person))
         async with browser.http:
             await browser.sign_in()
             yield browser
 
 
 @asynccontextmanager
-async def site_in(folder: Path, *roles: str, **env: str) -> AsyncIterator[Site]:
-    """A site with these roles and a console, all ready."""
+async def site_in(
+    folder: Path, *roles: str, govern: Mapping[str, str] | None = None, **env: str
+) -> AsyncIterator[Site]:
+    """A site with these roles and a console, all ready; ``govern`` are files beside the ledger's policies."""
     settings = {"WORKMESH_CONSOLE__PORT": "0", **env}
-    async with world_in(folder, *roles, env=settings) as world, world.role("console") as console:
-        yield Site(world, console, url_path(Settings(state_dir=folder / "state")).read_text().strip())
-
-
-def fresh(**fields: Any) -> dict[str, Any]:
-    """What every word has: a nonce and its times."""
-    at = now()
-    return {"nonce": msgspec.json.encode(at).decode(), "at": at, "expires_at": at + timedelta(minutes=5), **fields}
+    async with world_in(folder, env=settings) as world:
+        await world.govern(govern or {})
+        async with world.roles(*roles), world.role("console") as console:
+            yield Site(world, console, url_path(Settings(state_dir=folder / "state")).read_text().strip())

@@ -1,6 +1,7 @@
 """The console in a real browser, over a real site: what people do there, and what their key never does."""
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -13,11 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, Request, Route, async_playwright, expect
 
 from console.web.places import url_path
 from mesh import service
-from mesh.canonical import task_id
+from mesh.canonical import canonical_json, digest, task_id
 from mesh.clock import now
 from mesh.facts import Claim, Source, SourceKind
 from mesh.halts import read_halts
@@ -123,7 +124,9 @@ async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Con
     chromium = shutil.which("chromium")
     assert chromium, "make test-ops installs chromium"
     port = str(free_port())  # one of its own: pages find the console again when it comes back
-    running = site_in(folder, *ROLES, "learner", govern={"autonomy.yaml": AUTONOMY}, WORKMESH_CONSOLE__PORT=port)
+    running = site_in(
+        folder, *ROLES, "learner", govern={"autonomy.yaml": AUTONOMY}, env={"WORKMESH_CONSOLE__PORT": port}
+    )
     async with running as site, async_playwright() as play:
         await site.enroll("mona", "memory_steward")
         browser = await play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -165,6 +168,47 @@ _READ_OUT = """async () => {
   const { key } = await kept();
   try { await crypto.subtle.exportKey("pkcs8", key); return { extractable: key.extractable, error: "" }; }
   catch (error) { return { extractable: key.extractable, error: error.name }; }
+}"""
+
+
+async def test_a_plan_that_is_not_what_is_shown_is_not_signed(console: Console) -> None:
+    task = await console.waiting("br-lie")
+    async with console.person("carla") as carla:
+
+        async def lie(route: Route) -> None:
+            told = await (await route.fetch()).text()
+            await route.fulfill(body=told.replace('"amount":20000}', '"amount":200}'), content_type="application/json")
+
+        await carla.page.route("**/shown", lie)
+        await carla.open(f"/approvals/{task}")
+        await expect(carla.page.locator("#wrong")).to_contain_text("Sign nothing")
+        await expect(carla.page.locator("#approve")).to_have_count(0)
+
+
+async def test_a_digest_is_the_same_in_the_browser(console: Console) -> None:
+    chance = random.Random(7)
+    texts = ["", '\x7f\x00\x1f\b\f\n\r\t/"\\', "é\u2028\u2029\U0001f600", "</script>", "a b"]
+    numbers = [0, -1, 2**53 + 1, 10**30, 1.0, -0.0, 1e16, 1e-7, 0.1, 123456.789, 5e-324, 1.7976931348623157e308]
+
+    def some(depth: int) -> object:
+        kind = chance.randrange(8 if depth else 4)
+        if kind < 4:
+            return chance.choice([*texts, *numbers, None, True, False])
+        if kind < 6:
+            return [some(depth - 1) for _ in range(chance.randrange(4))]
+        return {chance.choice([*texts, "é", "\uffff", "z", "B"]): some(depth - 1) for _ in range(chance.randrange(5))}
+
+    values = [*texts, *numbers, *(some(5) for _ in range(300))]
+    async with console.person("vera", key=False) as vera:
+        found = await vera.page.evaluate(_DIGESTS, [canonical_json(value).decode() for value in values])
+        spaced = await vera.page.evaluate(_DIGESTS, [json.dumps(value, indent=1) for value in texts])
+    assert found == [digest(value) for value in values]
+    assert spaced == [digest(value) for value in texts]
+
+
+_DIGESTS = """async (texts) => {
+  const { digest, parse } = await import("/static/canonical.js");
+  return Promise.all(texts.map((text) => digest(parse(text))));
 }"""
 
 

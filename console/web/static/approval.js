@@ -111,28 +111,36 @@ function limitLine(use) {
 
 function head(shown, computed) {
   const waiting = shown.get("waiting");
-  const until = waiting.get("until");
-  const escalates = waiting.get("escalate_at");
   const right = computed === shown.get("plan_digest");
   return make("section", { class: "card", "aria-label": "What it is about" },
-    right ? null : make("p", { class: "notice bad", role: "alert" }, `What is shown here has the digest ${computed}, but the plan is said to have ${shown.get("plan_digest")}. Sign nothing, and tell whoever runs this site.`),
+    right ? null : make("p", { class: "notice bad", role: "alert", id: "wrong" }, `What is shown here has the digest ${computed}, but the plan is said to have ${shown.get("plan_digest")}. Sign nothing, and tell whoever runs this site.`),
     pairs(
       ["Why", shown.get("rationale")],
       ["Waits for", `${list(waiting.get("roles")) || "a person"}: ${waiting.get("reason")}`],
       ["At stake", plain(waiting.get("amount")) === "0" ? "" : make("strong", {}, money(waiting.get("amount"), waiting.get("currency")))],
       ["Event", `${shown.get("event_type")} ${shown.get("event_id")} from ${shown.get("source")}, about ${shown.get("entity")}`],
       ["From outside", shown.get("taint").length ? `${list(shown.get("taint"))} (data, not instructions)` : "nothing"],
+    ),
+    make("details", {}, make("summary", {}, "What the event says (data from outside)"), code(shown.get("data"), "The event's data")));
+}
+
+function tail(shown, computed) {
+  const waiting = shown.get("waiting");
+  const until = waiting.get("until");
+  const escalates = waiting.get("escalate_at");
+  const limits = shown.get("limits").map((use) => make("li", {}, limitLine(use)));
+  return make("section", { class: "card", "aria-label": "What else there is to know" },
+    pairs(
       ["Approved by", list(shown.get("voices"))],
       ["Notes", shown.get("notes").join("; ")],
-      ["Limits", shown.get("limits").map(limitLine).join("; ")],
+      ["Limits", limits.length ? make("ul", { class: "plain" }, ...limits) : ""],
       ["If nobody acts", [
         escalates ? `from ${time(escalates)} on ${list(waiting.get("stand_ins"))} may act as well` : "",
         until ? `at ${time(until)} it is denied, as expired; nothing is done` : "the task stays as it is, and is not finished",
       ].filter(Boolean).join("; ")],
-      ["Plan", make("span", {}, make("code", { class: "long" }, shown.get("plan_digest")), right ? " computed here from what is shown" : "")],
+      ["Plan", make("span", {}, make("code", { class: "long" }, shown.get("plan_digest")), computed === shown.get("plan_digest") ? " computed here from what is shown" : "")],
       ["Bundle", make("code", { class: "long" }, shown.get("bundle"))],
-    ),
-    make("details", {}, make("summary", {}, "What the event says (data from outside)"), code(shown.get("data"), "The event's data")));
+    ));
 }
 
 function candidateCard(candidate, act) {
@@ -250,6 +258,7 @@ async function show(text) {
       head(shown, computed),
       ...shown.get("steps").map((step, i) => stepCard(step, i + 1)),
       ...shown.get("candidates").map((each) => candidateCard(each, isForm ? acting.act : null)),
+      tail(shown, computed),
       isForm ? acting.form : acting,
     ].filter(Boolean),
   );

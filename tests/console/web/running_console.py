@@ -96,10 +96,10 @@ class Site:
 
 @asynccontextmanager
 async def site_in(
-    folder: Path, *roles: str, govern: Mapping[str, str] | None = None, **env: str
+    folder: Path, *roles: str, govern: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Site]:
     """A site with these roles and a console, all ready; ``govern`` are files beside the ledger's policies."""
-    settings = {"WORKMESH_CONSOLE__PORT": "0", **env}
+    settings = {"WORKMESH_CONSOLE__PORT": "0", **(env or {})}
     async with world_in(folder, env=settings) as world:
         await world.govern(govern or {})
         async with world.roles(*roles), world.role("console") as console:

@@ -48,7 +48,7 @@ LARGE = 20_000  # a controller approves
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 SCRIPT = "<script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
 AUTONOMY = """
-start: propose
+start: supervised
 approvers: controller
 promoters: owner
 raise_when: {window: P1D, tasks: 3, override_rate: 0.4, error_rate: 0.1}
@@ -390,12 +390,12 @@ async def test_a_steward_has_one_of_two_facts_stand(console: Console) -> None:
 async def test_a_stage_is_lowered_by_the_word_of_its_owner(console: Console) -> None:
     async with console.person("otto") as otto:
         await otto.open("/autonomy")
-        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire propose")
+        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire supervised")
         lower = otto.page.locator("section.card").first.locator("form").last
         await lower.locator("input").fill("an audit")
         await lower.locator("button").click()
         await otto.page.click("#signing-yes")
-        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire observe")
+        await expect(otto.page.locator("#tool-1")).to_contain_text("ledger.wire propose")
 
 
 async def test_pages_are_accessible_in_light_and_dark_and_on_a_phone(console: Console) -> None:

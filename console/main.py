@@ -41,6 +41,7 @@ _OWN = {
     "pack": "console.pack.commands:pack",
     "slo": "console.slo.commands:slo",
     "bus": "console.bus.commands:bus",
+    "console": "console.web.commands:console",
 }
 
 

@@ -11,6 +11,7 @@ from console.journal import history
 from mesh.activation import bundle_key, standing
 from mesh.bus import Bus
 from mesh.cli import config_option, json_option, print_json, run_async
+from mesh.journal import Stored
 from mesh.operator import operator_bus
 from mesh.records import Decision, text
 from mesh.replay import Recorded, Replayed, load_replays
@@ -40,12 +41,16 @@ def replay(task: str, model: str, as_json: bool, config: Path | None) -> None:
 
 async def _read(task: str, config: Path | None) -> Recorded:
     async with operator_bus(config) as (_, bus):
-        items = await history(bus, task)
-        domain = items[0].record.header.domain
-        digests = {item.record.bundle for item in items if isinstance(item.record, Decision)}
-        if (active := await standing(bus, domain)) is not None:
-            digests.add(active.activation.digest)
-        bundles = [raw for digest in digests if (raw := await _bundle(bus, domain, digest)) is not None]
+        return await recorded_of(bus, await history(bus, task))
+
+
+async def recorded_of(bus: Bus, items: list[Stored]) -> Recorded:
+    """All that a replay of the task with these records needs: the bundles that it was decided under, and today's."""
+    domain = items[0].record.header.domain
+    digests = {item.record.bundle for item in items if isinstance(item.record, Decision)}
+    if (active := await standing(bus, domain)) is not None:
+        digests.add(active.activation.digest)
+    bundles = [raw for digest in digests if (raw := await _bundle(bus, domain, digest)) is not None]
     return Recorded(items, bundles)
 
 

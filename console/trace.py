@@ -74,24 +74,26 @@ async def _read(task: str, config: Path | None) -> tuple[list[Stored], str]:
 def tree_of(items: list[Stored]) -> Tree:
     """The task as a tree for people."""
     head = items[0].record.header
-    start = _start(items)
+    start = start_of(items)
     title = (f"task {head.task_id}", "bold"), f" ({head.domain}): ", (state_of(items), "bold")
     tree = Tree(Text.assemble(*title, f", trace {head.traceparent}"))
     for item in items:
         after = (item.time - start).total_seconds() * 1000
         place = f"{item.subject} #{item.seq}"
         node = tree.add(Text.assemble((item.record.kind, "cyan"), f" at +{after:.1f} ms  ", (place, "dim")))
-        for line in _lines(item):
+        for line in lines_of(item):
             node.add(line)
     return tree
 
 
-def _start(items: list[Stored]) -> datetime:
+def start_of(items: list[Stored]) -> datetime:
+    """When the event of a task was accepted."""
     first = items[0].record
     return first.event.accepted_at if isinstance(first, Context) else items[0].time
 
 
-def _lines(item: Stored) -> list[str]:
+def lines_of(item: Stored) -> list[str]:
+    """What a record says, in lines for people."""
     match item.record:
         case Context() as context:
             return _of_context(context)

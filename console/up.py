@@ -20,6 +20,7 @@ from rich.table import Table
 
 from console.keywatch import watch_keys
 from console.targets import keep_targets
+from console.web.places import url_path
 from mesh import logs
 from mesh.cli import config_option, run_async
 from mesh.demo import load_demo
@@ -29,7 +30,7 @@ from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
 from mesh.settings import MODEL_SECRETS, Settings, load
-from mesh.site import INTAKE, MODEL, PROCESSES, Site
+from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
 
@@ -62,17 +63,19 @@ async def running(
     roles: Sequence[str] | None = None,
     people: Mapping[Identity, Sequence[str]] | None = None,
     binary: Path | None = None,
+    console: bool = False,
 ) -> AsyncIterator[Running]:
     """Start a site and wait until all its processes are ready; stop everything on leaving.
 
     ``env`` is added to the environment of the roles; ``extra`` processes are supervised beside them; ``people`` are
-    enrolled with their roles; ``binary`` is the nats-server to run, if not the installed one.
+    enrolled with their roles; ``binary`` is the nats-server to run, if not the installed one; with ``console`` the web
+    console runs too.
     """
     started = time.monotonic()
     env = {**(env or {}), **_models_known(settings, env or {})}
     if roles is None:
-        wanted = {MODEL: env[_USE_MODELS] == "yes", INTAKE: settings.intake.is_on}
-        roles = [role for role in PROCESSES if wanted.get(role, True)]
+        wanted = {MODEL: env[_USE_MODELS] == "yes", INTAKE: settings.intake.is_on, CONSOLE: console}
+        roles = [role for role in (*PROCESSES, CONSOLE) if wanted.get(role, True)]
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None
@@ -138,7 +141,7 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
         env = {**env, **dict.fromkeys(MODEL_SECRETS, "")}
     port = settings.metrics.port
     if port > 0:
-        env = {**env, "WORKMESH_METRICS__PORT": str(port + PROCESSES.index(role))}
+        env = {**env, "WORKMESH_METRICS__PORT": str(port + (*PROCESSES, CONSOLE).index(role))}
     own = {
         "WORKMESH_STATE_DIR": str(settings.state_dir.resolve()),
         "WORKMESH_ROLE_INSTANCE": f"{role}-1",
@@ -189,10 +192,14 @@ async def _up(settings: Settings, packs: Sequence[str], config: Path | None) -> 
         systems = shown.systems(shown.sample, settings.state_dir / "systems" / name, {})
         env |= systems_env(name, systems.options)
         extra += systems.children
-    async with running(settings, config=config, env=env, extra=extra) as site:
+    with_console = settings.console.port >= 0
+    async with running(settings, config=config, env=env, extra=extra, console=with_console) as site:
         console = Console(stderr=True)
         click.echo(f"workmesh is up in {site.ready_in_s:.1f} s: bus {site.url}, state {settings.state_dir.resolve()}")
         click.echo("In another terminal: workmesh publish FILE, tasks list, approvals list. Ctrl-C stops.")
+        if with_console:
+            address = url_path(settings).read_text(encoding="utf-8").strip()
+            click.echo(f"The console is at {address}; to sign in: workmesh console token NAME")
         if settings.state_dir != Settings().state_dir:
             click.echo(f"there: export WORKMESH_STATE_DIR={settings.state_dir.resolve()}")
         if console.is_terminal:

@@ -68,6 +68,7 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     target: str = ""
     stage: str = ""
+    needs: tuple[str, ...] = ()
 
 
 class ShownCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +82,10 @@ class ShownCandidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a person must see before a word: bound to ``plan_digest``."""
+    """Everything that a person must see before a word: bound to ``plan_digest``.
+
+    It holds all that the digest is of (``anew`` is the revision of a plan made anew): who is shown it can compute it.
+    """
 
     waiting: Waiting
     plan_digest: str
@@ -100,3 +104,4 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     candidates: tuple[ShownCandidate, ...] = ()
     revision: int = 0
+    anew: int = 0

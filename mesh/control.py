@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 REREAD_S = 0.5
 """How long an act can stay unseen when the message that tells of it was lost."""
 
+SIGNED_S = 120.0
+"""How old an act may be that was signed elsewhere, or how far ahead the signer's clock."""
+
 _ALL = "control.>"
 _PAGE = 256
 # A message is heard before it is stored, which takes milliseconds: look again soon, for as long as REREAD_S.
@@ -124,17 +127,26 @@ class Controls:
         and ``TerminalError`` when somebody else was faster: look again.
         """
         await self.refresh()
+        before = self._standing[kind.what].get(kind.subject(act))
+        act = msgspec.structs.replace(act, at=max(now(), before.act.at + _INSTANT) if before else now())
+        return await self._put(committer, kind, act, bytes(sign(act, CONTROL_TYPE, signer)), signer.public_key)
+
+    async def put_signed(self, committer: Committer, kind: Kind[A], signed: bytes) -> Standing[A]:
+        """Put on record an act that its signer has signed elsewhere, just now; judged and raising as in ``put``."""
+        act, keyid = open_envelope(signed, CONTROL_TYPE, kind.model, lambda key: None)
+        if abs((now() - act.at).total_seconds()) > SIGNED_S:
+            raise SignatureError(f"the act was signed at {act.at.isoformat()}, not just now: sign it again")
+        await self.refresh()
+        return await self._put(committer, kind, act, signed, keyid)
+
+    async def _put(self, committer: Committer, kind: Kind[A], act: A, signed: bytes, keyid: str) -> Standing[A]:
         await self._trust.load()
         subject = kind.subject(act)
-        before = self._standing[kind.what].get(subject)
-        act = msgspec.structs.replace(act, at=max(now(), before.act.at + _INSTANT) if before else now())
-        self._judge(kind, act, subject, signer.public_key, _ALWAYS)
+        self._judge(kind, act, subject, keyid, _ALWAYS)
         last = await self._bus.last(subjects.JOURNAL, subject)
         expected = last.seq if last else CREATE
         try:
-            (seq,) = await committer.commit(
-                [Message(subject, bytes(sign(act, CONTROL_TYPE, signer)), expected=expected)]
-            )
+            (seq,) = await committer.commit([Message(subject, signed, expected=expected)])
         except ConflictError as error:
             raise TerminalError(f"somebody else acted on {subject} in this moment: look again, then repeat") from error
         await self.refresh()

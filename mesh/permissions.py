@@ -244,6 +244,21 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ),
         ("event.>", "task.>", "fact.>", "quarantine.>", "control.>"),
     ),
+    "console": Permissions(
+        (
+            *_member("console"),
+            *_reads(subjects.EVENTS, subjects.QUARANTINE, kv_stream(subjects.POLICY_BUCKET)),
+            *_reads(kv_stream(subjects.REGISTRY_BUCKET)),
+            *(subjects.service("policy", verb) for verb in ("list", "show", "say", "stages", "stage")),
+            *(subjects.service("memory", verb) for verb in ("facts", "why", "history", "resolve")),
+            *(subjects.service("learner", verb) for verb in ("list", "show", "say", "drift")),
+            "control.halt.>",
+            "event.>",
+            "release.>",
+            subjects.quarantine("released", ">"),
+        ),
+        ("task.>", "fact.>", "quarantine.>", "control.>"),
+    ),
     "publisher": Permissions(("event.>",), ()),
     "admin": Permissions(
         (
@@ -258,4 +273,5 @@ ROLES: Final[Mapping[str, Permissions]] = {
     ),
 }
 """Permissions by role. ``admin`` is the root key: it makes streams and consumers, and writes trust and policy.
-``policy`` may write what a policy admin signed; the others read it, and check that signature."""
+``policy`` may write what a policy admin signed; the others read it, and check that signature. ``console`` passes on
+what people signed, and releases from quarantine what they mend: so it may write events."""

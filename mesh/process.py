@@ -54,6 +54,7 @@ _STREAMS = {
     "memory": (subjects.MEMORY,),
     "intake": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.ORIGINALS),
     "auditor": (subjects.JOURNAL, subjects.AUDIT),
+    "console": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE),
 }
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
-from mesh.canonical import token
+from mesh.canonical import digest_bytes, token
 from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.journal import Committer, Message
@@ -30,11 +30,15 @@ class Reason(StrEnum):
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """The note of a release: by whom, when, and of which refusal (its ``at``; a later one of that input waits)."""
+    """The note of a release: by whom, when, and of which refusal (its ``at``; a later one of that input waits).
+
+    ``mended`` is the digest of what was released in place of the original, if a person has changed it.
+    """
 
     person: str
     at: datetime
     refused_at: datetime
+    mended: str = ""
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +73,7 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
         return base64.b64decode(self.original)
 
 
+_INTAKE = "intake"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Quarantined)
 _note_decoder = msgspec.json.Decoder(Released)
@@ -156,15 +161,29 @@ async def waiting(bus: Bus) -> list[Quarantined]:
     return list(items.values())
 
 
-async def release(committer: Committer, item: Quarantined, *, person: str) -> None:
-    """Give the original to its stage again, as if it came now; on record with the person's name.
+def is_mendable(item: Quarantined) -> bool:
+    """Whether a person may change what is released: what came from outside, as text, and is here whole."""
+    if item.kept or not (item.stream == subjects.EVENTS or (item.stream == "" and item.stage == _INTAKE)):
+        return False
+    try:
+        item.data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
-    An event goes back onto its own subject; a record of the journal, and what came to intake, to the stage that
-    refused it.
+
+async def release(committer: Committer, item: Quarantined, *, person: str, mended: bytes | None = None) -> None:
+    """Give the original, or what a person has ``mended`` of it, to its stage again; on record with that name.
+
+    An event goes back onto its own subject, or that of the type it has now; a record of the journal, and what came to
+    intake, to the stage that refused it. Raises ``WorkmeshError`` for what takes nothing back or cannot be mended.
     """
+    if mended is not None and not is_mendable(item):
+        raise WorkmeshError(f"quarantined item {item.id} can be released only as it is")
+    data = item.data if mended is None else mended
     headers = {name: value for name, value in item.headers.items() if not name.lower().startswith("nats-")}
     if item.stream == subjects.EVENTS:
-        again = Message(item.subject, item.data, None, headers=headers)
+        again = Message(_event_subject(item, data), data, None, headers=headers)
     elif item.stream in ("", subjects.JOURNAL):
         headers |= {
             subjects.ORIGIN_STREAM: item.stream,
@@ -174,9 +193,25 @@ async def release(committer: Committer, item: Quarantined, *, person: str) -> No
         if item.kept:
             headers[subjects.KEPT] = item.kept
         subject = f"release.{item.stage}.{item.id}.{now():%Y%m%dT%H%M%S%f}"
-        again = Message(subject, item.data, None, headers=headers)
+        again = Message(subject, data, None, headers=headers)
     else:
         raise WorkmeshError(f"quarantined item {item.id} came from {item.stream}, which takes nothing back")
     await committer.commit([again])
-    note = Released(person=person, at=now(), refused_at=item.at)
+    changed = digest_bytes(data) if data != item.data else ""
+    note = Released(person=person, at=now(), refused_at=item.at, mended=changed)
     await committer.commit([Message(f"quarantine.released.{item.id}", _encoder.encode(note), None)])
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+def _event_subject(item: Quarantined, data: bytes) -> str:
+    """Where an event goes: mended, it may have another type than its subject says."""
+    if data == item.data:
+        return item.subject
+    try:
+        found = msgspec.json.decode(data, type=_Typed).type
+    except msgspec.DecodeError:
+        found = ""
+    return subjects.event(found) if found else item.subject

@@ -217,6 +217,25 @@ class IntakeSettings(_Section, frozen=True):
         return self.port >= 0 or bool(self.sources)
 
 
+class ConsoleSettings(_Section, frozen=True):
+    """The web console: ``port`` 0 takes a free one, -1 has `workmesh up` start none.
+
+    ``proxy_header`` is where an OIDC proxy in front puts the person's name; it counts only beside the content of
+    ``proxy_secret_file`` in ``X-Workmesh-Proxy-Secret``. ``origin`` is the address that browsers see, behind a proxy.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=-1, le=65_535)] = 8420
+    origin: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tokens: str = ""
+    session_s: Annotated[float, msgspec.Meta(ge=60, le=604_800)] = 43_200.0
+    proxy_header: str = ""
+    proxy_secret_file: str = ""
+    prometheus_url: str = ""
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
 
@@ -248,6 +267,7 @@ class Settings(_Section, frozen=True):
     memory: MemorySettings = MemorySettings()
     learner: LearnerSettings = LearnerSettings()
     intake: IntakeSettings = IntakeSettings()
+    console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}

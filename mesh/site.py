@@ -29,13 +29,15 @@ ROLES = ("perception", "planner", "policy", "executor", "learner", "memory", "au
 """The roles that every site runs."""
 PROCESSES = (*ROLES, MODEL, INTAKE)
 """All roles; the last two run only where models are asked, and where something comes in but by the bus."""
-_USERS = (ADMIN, *PROCESSES, OPERATOR, "publisher")
+CONSOLE = "console"
+"""What people look at and speak through: it decides nothing, and signs for nobody."""
+_USERS = (ADMIN, *PROCESSES, OPERATOR, CONSOLE, "publisher")
 GROUP = "workmesh.bootstrap"
 
 Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
 
 
-RENEWABLE = (*PROCESSES, OPERATOR, "publisher")
+RENEWABLE = (*PROCESSES, OPERATOR, CONSOLE, "publisher")
 """The names whose keys can be changed; that of ``admin`` is the root of all trust."""
 
 
@@ -108,7 +110,7 @@ class Site:
                 await step(bus, self.admin, packs)
 
     async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
-        entries = [entry_of(self.identity(name)) for name in (*PROCESSES, OPERATOR)]
+        entries = [entry_of(self.identity(name)) for name in (*PROCESSES, OPERATOR, CONSOLE)]
         entries.append(_entry(self.admin, "service", ("policy_admin",)))
         entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)

@@ -183,6 +183,7 @@ def show(case: Case, targets: Mapping[str, str]) -> Shown:
         voices=tuple(f"{word.statement.person} ({word.statement.role})" for word in case.approvals()),
         notes=case.plan.notes,
         revision=case.plan.revision,
+        anew=case.plan.revision if case.plan.anew else 0,
         candidates=tuple(
             ShownCandidate(
                 number=number,
@@ -241,6 +242,7 @@ def _steps(case: Case, targets: Mapping[str, str]) -> tuple[ShownStep, ...]:
                 tainted=verdict.tainted,
                 target=targets.get(step.call.tool, ""),
                 stage=verdict.stage,
+                needs=step.needs,
             )
         )
     return tuple(steps)

@@ -18,6 +18,7 @@ class Workmesh:
     def __init__(self, state_dir: Path) -> None:
         # Words alone: loading the model for each site costs most of a second, and has tests of its own.
         self.env = {**os.environ, "WORKMESH_STATE_DIR": str(state_dir), "WORKMESH_MEMORY__EMBEDDER": "none"}
+        self.env["WORKMESH_CONSOLE__PORT"] = "-1"
 
     def run(self, *args: str, stdin: bytes = b"", code: int = 0, timeout_s: float = 150) -> str:
         """Run a command; its stdout. Fails when it does not exit with ``code``."""

@@ -68,6 +68,7 @@ class Reader:
             "PYTHONPATH": name,
             "COLUMNS": "100",
             "WORKMESH_STATE_DIR": str(self.folder / ".workmesh"),
+            "WORKMESH_CONSOLE__PORT": "-1",  # it has tests of its own
             "WORKMESH_MEMORY__EMBEDDER": "none",  # most of a second a site; the model has tests of its own
         }
         return self

@@ -26,6 +26,7 @@ PAGES = (
             "memory",
             "operating",
             "backup",
+            "console",
             "audit",
             "settings",
             "reliability",

@@ -40,6 +40,7 @@ OWN = {
     "auditor": ["audit.entries.1", "audit.checkpoint.1", "audit.problem.missing.1"],
     "intake": ["event.d.x", "original.0a.1~1", "quarantine.intake.i"],
     "operator": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
+    "console": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
     "admin": ["control.bundle.d"],
 }

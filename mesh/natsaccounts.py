@@ -1,0 +1,161 @@
+"""The accounts of a NATS server, from the permissions of its users: one for each set of roles, beside the streams' own.
+
+The rule: a server holds what a client publishes against its permissions, but not the reply subject that it names, and
+sends its answer there with the rights of the account. So JetStream's account has no user but the root; a role's account
+imports what its role may say and hear, one by one, and an answer that was sent astray ends in it (decision 0068).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mesh.permissions import BusUser, Permissions
+
+SYSTEM: Final = "SYS"
+MESH: Final = "MESH"
+JSZ: Final = "durability.jsz"
+"""Where a process asks how JetStream syncs to disk: ``$SYS.REQ.SERVER.PING.JSZ``, imported into its account."""
+
+_JSZ = "$SYS.REQ.SERVER.PING.JSZ"
+_ADMIN = "admin"
+_SERVICE = "svc."
+_MAKES_CONSUMERS = "$JS.API.CONSUMER.CREATE."
+# Requests that have many answers, and for how long they may be silent. A pull says something every 2 s (mesh.pump).
+_STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.", _JSZ)
+_SILENT = "15s"
+_ANSWER_WITHIN = "30s"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What accounts may take; -1 sets no limit. ``disk_bytes`` counts each replica; ``connections`` are a role's."""
+
+    disk_bytes: int = -1
+    streams: int = -1
+    consumers: int = -1  # of one stream
+    connections: int = -1
+
+
+@dataclass(slots=True)
+class _Account:
+    """One account while it is put together; exports by subject, each with the accounts that may import it."""
+
+    users: list[dict[str, Any]] = field(default_factory=list)
+    imports: list[dict[str, Any]] = field(default_factory=list)
+    services: dict[str, list[str]] = field(default_factory=dict)
+    streams: dict[str, list[str]] = field(default_factory=dict)
+
+    def exports(self) -> list[dict[str, Any]]:
+        streams = [{"stream": subject, "accounts": accounts} for subject, accounts in sorted(self.streams.items())]
+        return [*(_service(subject, accounts) for subject, accounts in sorted(self.services.items())), *streams]
+
+
+NO_QUOTAS: Final = Quotas()
+
+
+def accounts(users: Sequence[BusUser], quotas: Quotas = NO_QUOTAS, *, has_store: bool = True) -> dict[str, Any]:
+    """The ``accounts`` of a server's configuration, for these users.
+
+    Without a store the server only passes on: its accounts import nothing, since those of the hub do.
+    """
+    found: dict[str, _Account] = {SYSTEM: _Account(), MESH: _Account()}
+    granted: dict[str, Permissions] = {}
+    for user in users:
+        name = account_of(user)
+        found.setdefault(name, _Account()).users.append(user_entry(user))
+        own = user.permissions()
+        granted[name] = granted[name] | own if name in granted else own
+    if not has_store:
+        return {name: {"users": account.users} if account.users else {} for name, account in found.items()}
+    for name, permissions in granted.items():
+        _import_services(name, permissions, granted, found)
+        if name != MESH:
+            _import_streams(name, permissions, found)
+    return {name: _rendered(name, account, quotas) for name, account in found.items()}
+
+
+def account_of(user: BusUser) -> str:
+    """The account that a user is in: the streams' own for the root, else that of its roles."""
+    return MESH if _ADMIN in user.roles else "_".join(sorted(user.roles)).upper()
+
+
+def user_entry(user: BusUser) -> dict[str, Any]:
+    """A user of an account: its key and what it may publish and subscribe to."""
+    granted = user.permissions()
+    permissions: dict[str, Any] = {
+        "publish": {"allow": granted.publish} if granted.publish else {"deny": [">"]},
+        "subscribe": {"allow": granted.subscribe},
+    }
+    if granted.answers:
+        permissions["allow_responses"] = {"max": 1, "expires": _ANSWER_WITHIN}
+    return {"nkey": user.public_key, "permissions": permissions}
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether every subject that matches the second pattern also matches the first."""
+    wide, narrow = pattern.split("."), subject.split(".")
+    for place, token in enumerate(wide):
+        if token == ">":
+            return len(narrow) > place
+        if place >= len(narrow) or narrow[place] == ">" or token not in ("*", narrow[place]):
+            return False
+    return len(wide) == len(narrow)
+
+
+def _import_services(
+    name: str, permissions: Permissions, granted: Mapping[str, Permissions], found: dict[str, _Account]
+) -> None:
+    for subject in _widest(permissions.publish):
+        if subject == JSZ:
+            found[SYSTEM].services.setdefault(_JSZ, []).append(name)
+            found[name].imports.append({"service": {"account": SYSTEM, "subject": _JSZ}, "to": JSZ})
+        elif subject.startswith(_SERVICE):
+            for owner, verbs in _offered(subject, granted):
+                if owner != name:
+                    found[owner].services.setdefault(verbs, []).append(name)
+                    found[name].imports.append({"service": {"account": owner, "subject": verbs}})
+        elif name != MESH:
+            found[MESH].services.setdefault(subject, []).append(name)
+            found[name].imports.append({"service": {"account": MESH, "subject": subject}})
+
+
+def _import_streams(name: str, permissions: Permissions, found: dict[str, _Account]) -> None:
+    """What is heard; the inbox too, where a consumer of the account's own has JetStream deliver to it."""
+    makes_consumers = any(subject.startswith(_MAKES_CONSUMERS) for subject in permissions.publish)
+    for subject in _widest(permissions.subscribe):
+        if subject.startswith(_SERVICE) or (subject.startswith("_INBOX_") and not makes_consumers):
+            continue
+        found[MESH].streams.setdefault(subject, []).append(name)
+        found[name].imports.append({"stream": {"account": MESH, "subject": subject}})
+
+
+def _offered(wanted: str, granted: Mapping[str, Permissions]) -> Iterable[tuple[str, str]]:
+    """Who answers this, and by which subject it is asked."""
+    for owner, permissions in granted.items():
+        for verbs in permissions.subscribe:
+            if verbs.startswith(_SERVICE) and (covers(verbs, wanted) or covers(wanted, verbs)):
+                yield owner, wanted if covers(verbs, wanted) else verbs
+
+
+def _widest(subjects: Iterable[str]) -> list[str]:
+    """Without those that another one covers: a subject that is imported twice is answered twice."""
+    every = list(dict.fromkeys(subjects))
+    return [one for one in every if not any(other != one and covers(other, one) for other in every)]
+
+
+def _service(subject: str, accounts: list[str]) -> dict[str, Any]:
+    export: dict[str, Any] = {"service": subject, "accounts": accounts}
+    if f"{subject}.".startswith(_STREAMED):
+        export |= {"response": "stream", "threshold": _SILENT}
+    return export
+
+
+def _rendered(name: str, account: _Account, quotas: Quotas) -> dict[str, Any]:
+    rendered: dict[str, Any] = {}
+    if name == MESH:
+        limits = {"max_file": quotas.disk_bytes, "max_streams": quotas.streams, "max_consumers": quotas.consumers}
+        rendered["jetstream"] = {key: value for key, value in limits.items() if value >= 0} or "enabled"
+    if name != SYSTEM and quotas.connections >= 0:
+        rendered["limits"] = {"max_connections": quotas.connections}
+    parts = {"users": account.users, "exports": account.exports(), "imports": account.imports}
+    return rendered | {key: value for key, value in parts.items() if value}

@@ -105,6 +105,9 @@ def render(
         config["cluster"] = _cluster(cluster, host, tls)
     if leaf is not None or remotes:
         config["leafnodes"] = _leafnodes(leaf, remotes, host, tls)
+        # A leaf node's connection passes JetStream's subjects only for accounts of which this is said.
+        roles = (name for name in config["accounts"] if name not in (natsaccounts.SYSTEM, natsaccounts.MESH))
+        config["default_js_domain"] = dict.fromkeys(roles, "")
     if monitor_port:
         config["http"] = f"{_LOOPBACK}:{monitor_port}"
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mesh.errors import SettingsError
 from mesh.permissions import BusUser, Permissions
 
 SYSTEM: Final = "SYS"
@@ -69,8 +70,9 @@ def accounts(users: Sequence[BusUser], quotas: Quotas = NO_QUOTAS, *, has_store:
         return {name: {"users": account.users} if account.users else {} for name, account in found.items()}
     for name, permissions in granted.items():
         _import_services(name, permissions, granted, found)
+    for name, permissions in reversed(granted.items()):
         if name != MESH:
-            _import_streams(name, permissions, found)
+            _import_streams(name, permissions, granted, found)
     return {name: _rendered(name, account, quotas) for name, account in found.items()}
 
 
@@ -102,6 +104,17 @@ def covers(pattern: str, subject: str) -> bool:
     return len(wide) == len(narrow)
 
 
+def meets(one: str, other: str) -> bool:
+    """Whether there is a subject that matches both patterns."""
+    left, right = one.split("."), other.split(".")
+    for a, b in zip(left, right, strict=False):
+        if ">" in (a, b):
+            return True
+        if "*" not in (a, b) and a != b:
+            return False
+    return len(left) == len(right)
+
+
 def _import_services(
     name: str, permissions: Permissions, granted: Mapping[str, Permissions], found: dict[str, _Account]
 ) -> None:
@@ -119,22 +132,42 @@ def _import_services(
             found[name].imports.append({"service": {"account": MESH, "subject": subject}})
 
 
-def _import_streams(name: str, permissions: Permissions, found: dict[str, _Account]) -> None:
-    """What is heard; the inbox too, where a consumer of the account's own has JetStream deliver to it."""
+def _import_streams(
+    name: str, permissions: Permissions, granted: Mapping[str, Permissions], found: dict[str, _Account]
+) -> None:
+    """What is heard, from whoever may say it: a message that came into an account by a service import goes no further.
+
+    The inbox too, where a consumer of the account's own has JetStream deliver to it. Of two accounts that say and hear
+    the same one hears the other, since imports form no cycle: what is heard is a hint, and the streams are read anyway.
+    """
     makes_consumers = any(subject.startswith(_MAKES_CONSUMERS) for subject in permissions.publish)
-    for subject in _widest(permissions.subscribe):
-        if subject.startswith(_SERVICE) or (subject.startswith("_INBOX_") and not makes_consumers):
+    for heard in _widest(permissions.subscribe):
+        if heard.startswith(_SERVICE) or (heard.startswith("_INBOX_") and not makes_consumers):
             continue
-        found[MESH].streams.setdefault(subject, []).append(name)
-        found[name].imports.append({"stream": {"account": MESH, "subject": subject}})
+        sources = [(MESH, heard)]
+        for owner, theirs in granted.items():
+            said = _widest(theirs.publish) if owner not in (name, MESH) else ()
+            back = [subject for subject, hearers in found[name].streams.items() if owner in hearers]
+            both = [heard if covers(each, heard) else each for each in said if meets(each, heard)]
+            sources += [(owner, each) for each in both if not any(meets(each, subject) for subject in back)]
+        for owner, subject in sources:
+            found[owner].streams.setdefault(subject, []).append(name)
+            found[name].imports.append({"stream": {"account": owner, "subject": subject}})
 
 
 def _offered(wanted: str, granted: Mapping[str, Permissions]) -> Iterable[tuple[str, str]]:
-    """Who answers this, and by which subject it is asked."""
-    for owner, permissions in granted.items():
+    """Who answers this, and by which subject it is asked; raises ``SettingsError`` where two accounts would."""
+    found: dict[str, str] = {}
+    for owner, permissions in sorted(granted.items(), key=lambda item: item[0] == MESH):  # the root's last, if no other
         for verbs in permissions.subscribe:
-            if verbs.startswith(_SERVICE) and (covers(verbs, wanted) or covers(wanted, verbs)):
+            if not verbs.startswith(_SERVICE) or not (covers(verbs, wanted) or covers(wanted, verbs)):
+                continue
+            if (first := found.setdefault(verbs, owner)) == owner:
                 yield owner, wanted if covers(verbs, wanted) else verbs
+            elif owner != MESH:
+                raise SettingsError(
+                    f"the accounts {first} and {owner} both answer {verbs}: give the keys that do the same roles"
+                )
 
 
 def _widest(subjects: Iterable[str]) -> list[str]:

@@ -80,7 +80,14 @@ def for_roles(roles: Iterable[str], public_key: str) -> Permissions:
         if role not in ROLES:
             raise SettingsError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
         total |= ROLES[role]
-    return total
+    site = subjects.site_name(public_key)
+    return Permissions(
+        tuple(subject.replace(OWN_SITE, site) for subject in total.publish), total.subscribe, total.answers
+    )
+
+
+OWN_SITE: Final = "OWN_SITE"
+"""Stands in a role's subjects for the name of the site whose key the user has."""
 
 
 def _reads(*streams: str) -> tuple[str, ...]:
@@ -244,6 +251,20 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("event.>", "task.>", "fact.>", "quarantine.>", "control.>"),
     ),
     "publisher": Permissions(("event.>",), ()),
+    "uplink": Permissions(
+        (
+            "$JS.API.INFO",
+            *(
+                subject
+                for stream in subjects.UPLINKED
+                for subject in (
+                    subjects.site_subject(OWN_SITE, stream, ">"),
+                    *_reads(subjects.site_stream(OWN_SITE, stream)),
+                )
+            ),
+        ),
+        (),
+    ),
     "admin": Permissions(
         (
             "$JS.API.>",

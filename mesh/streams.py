@@ -155,8 +155,7 @@ async def ensure(
     bus: Bus, streams: Iterable[StreamSpec], *, replicas: int, ack_wait_s: float, max_ack_pending: int
 ) -> None:
     """Create or update streams, buckets and durable consumers; raises ``NotDurableError`` with the server's reason."""
-    for spec in streams:
-        await _ensure_stream(bus, spec.config(replicas))
+    await ensure_streams(bus, streams, replicas=replicas)
     for bucket in BUCKETS:
         await _ensure_stream(bus, bucket.config(replicas))
     for stage in STAGES:
@@ -164,6 +163,12 @@ async def ensure(
         request = {"stream_name": stage.stream, "config": config}
         answer = await bus.api(f"CONSUMER.DURABLE.CREATE.{stage.stream}.{stage.stage}", request)
         _check(answer, f"consumer {stage.stage} of {stage.stream}")
+
+
+async def ensure_streams(bus: Bus, streams: Iterable[StreamSpec], *, replicas: int) -> None:
+    """Create or update streams alone; raises as ``ensure`` does."""
+    for spec in streams:
+        await _ensure_stream(bus, spec.config(replicas))
 
 
 async def _ensure_stream(bus: Bus, config: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from console.bus.asyncapi import document
 from console.bus.config import config
+from console.bus.uplink import site, uplink
 from mesh.pack import load_packs
 from mesh.service import offered
 
@@ -17,6 +18,8 @@ def bus() -> None:
 
 
 bus.add_command(config)
+bus.add_command(site)
+bus.add_command(uplink)
 
 
 @bus.command()

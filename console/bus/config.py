@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from console.bus.uplink import ROLE, read_public_key
 from mesh.cli import config_option, json_option, print_json
 from mesh.errors import SettingsError
 from mesh.identity import is_public_key
@@ -46,6 +47,7 @@ class _Server:
 @click.option("--plain", is_flag=True, help="No TLS, where something else encrypts, or nothing leaves the host.")
 @click.option("--client-certificates/--no-client-certificates", default=True, show_default=True, help="Ask for them.")
 @click.option("--public-keys", type=click.Path(path_type=Path, exists=True, file_okay=False), help="See below.")
+@click.option("--uplink", "uplinks", multiple=True, metavar="KEY", help="Of a site whose hub this is: its public key.")
 @click.option(
     "--max-file-store", type=click.IntRange(min=0), default=0, help="Bytes; 0: three quarters of what is free."
 )
@@ -69,6 +71,7 @@ def config(
     plain: bool,
     client_certificates: bool,
     public_keys: Path | None,
+    uplinks: tuple[str, ...],
     max_file_store: int,
     max_disk: int,
     max_streams: int,
@@ -86,6 +89,7 @@ def config(
     if plain == (tls_dir is not None):
         raise click.UsageError("say --tls FOLDER (see `workmesh keys tls`), or --plain")
     users = _of_files(public_keys) if public_keys else Site(load(config)).users()
+    users += tuple(BusUser(read_public_key(key), (ROLE,), ROLE) for key in uplinks)
     members = [_parsed(text) for text in servers]
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     written = []

@@ -10,14 +10,20 @@ import pytest
 
 from mesh import natsaccounts
 from mesh.embedded import find_binary
-from mesh.natsaccounts import JSZ, MESH, SYSTEM, Quotas, covers
+from mesh.errors import SettingsError
+from mesh.natsaccounts import JSZ, MESH, SYSTEM, Quotas, covers, meets
 from mesh.natsconf import Cluster, Tls, render
-from mesh.permissions import ROLES, BusUser, Permissions
+from mesh.permissions import OWN_SITE, ROLES, BusUser, Permissions
 from tests.mesh.nats_servers import identities, users
 
 KEYS = {role: f"U{role.upper():A<55}" for role in ROLES}
 USERS = [BusUser(key, (role,), role) for role, key in KEYS.items()]
 SERVICES = ("MEMORY", "POLICY", "LEARNER")
+
+
+def said(role: str) -> list[str]:
+    """What a role may say, with the name of the site in the place of its token."""
+    return [subject.replace(OWN_SITE, KEYS[role][:16]) for subject in ROLES[role].publish]
 
 
 def accounts(users: list[BusUser] = USERS) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def test_a_user_may_publish_and_hear_what_its_role_may_and_nothing_else(role: st
     assert user["nkey"] == KEYS[role]
     told = user["permissions"]
     inbox = f"_INBOX_{KEYS[role][:16]}.>"
-    assert told["publish"] == {"allow": list(dict.fromkeys(ROLES[role].publish))}
+    assert told["publish"] == {"allow": list(dict.fromkeys(said(role)))}
     assert told["subscribe"] == {"allow": [inbox, *ROLES[role].subscribe]}
     assert ("allow_responses" in told) is ROLES[role].answers
 
@@ -57,16 +63,26 @@ def test_a_user_may_publish_and_hear_what_its_role_may_and_nothing_else(role: st
 def test_an_account_imports_every_subject_of_its_role_and_nothing_else(role: str) -> None:
     account = accounts()[role.upper()]
     services, streams = imported(account, "service"), imported(account, "stream")
-    said = {subject for subject in ROLES[role].publish if not subject.startswith("svc.")}
+    own_subjects = {subject for subject in said(role) if not subject.startswith("svc.")}
     asked = {subject for subject in ROLES[role].publish if subject.startswith("svc.")}
-    assert all(any(covers(subject, own) for subject in services) for own in said)
-    assert {subject for subject in services if not subject.startswith("svc.")} <= said
+    assert all(any(covers(subject, own) for subject in services) for own in own_subjects)
+    assert {subject for subject in services if not subject.startswith("svc.")} <= own_subjects
     assert all(any(covers(own, subject) for own in asked) for subject in services if subject.startswith("svc."))
     assert all(any(covers(own, subject) for subject in services) for own in asked)
     heard = {subject for subject in ROLES[role].subscribe if not subject.startswith("svc.")}
-    assert {subject for subject in streams if not subject.startswith("_INBOX_")} == heard
-    assert {subject for subject in streams if subject.startswith("_INBOX_")} <= {f"_INBOX_{KEYS[role][:16]}.>"}
-    assert all(len(owners) == 1 for owners in (*services.values(), *streams.values()))
+    inbox = {subject for subject in streams if subject.startswith("_INBOX_")}
+    assert {subject for subject, owners in streams.items() if MESH in owners} == heard | inbox
+    assert inbox <= {f"_INBOX_{KEYS[role][:16]}.>"}
+    for subject, owners in streams.items():
+        assert any(meets(own, subject) for own in heard | inbox)
+        for owner in set(owners) - {MESH}:  # heard from each role that may say it
+            assert any(covers(one, subject) for one in ROLES[owner.lower()].publish)
+    for other, theirs in ROLES.items():
+        wanted = [subject for subject in theirs.publish if any(meets(subject, own) for own in heard)]
+        no_cycle = (role, other) == ("intake", "operator")  # of the two the operator hears what intake says
+        if wanted and other not in ("admin", role) and not no_cycle:
+            assert any(other.upper() in owners for owners in streams.values()), other
+    assert all(len(owners) == 1 for owners in services.values())
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "admin"])
@@ -74,8 +90,9 @@ def test_nothing_is_imported_twice(role: str) -> None:
     """Two imports that match one subject would have it published, and answered, twice."""
     account = accounts()[role.upper()]
     for kind in ("service", "stream"):
-        for one, other in combinations(imported(account, kind), 2):
-            assert not covers(one, other) and not covers(other, one), (one, other)
+        found = [(subject, owner) for subject, owners in imported(account, kind).items() for owner in owners]
+        for (one, owner), (other, another) in combinations(found, 2):
+            assert not meets(one, other) or (kind == "stream" and owner != another), (one, other)
 
 
 def test_what_is_exported_is_what_is_imported_and_to_nobody_else() -> None:
@@ -109,10 +126,20 @@ def test_keys_of_the_same_role_share_an_account_and_have_inboxes_of_their_own() 
 
 def test_an_account_of_several_roles_has_the_subjects_of_all() -> None:
     both = BusUser("UBOTH" + "A" * 51, ("planner", "memory"), "both")
-    found = accounts([*USERS, both])["MEMORY_PLANNER"]
-    services = imported(found, "service")
+    found = accounts([both, *(user for user in USERS if user.name != "memory")])
+    services = imported(found["MEMORY_PLANNER"], "service")
     assert {"fact.>", "task.plan.*.*.-", JSZ} <= set(services)
-    assert services["svc.memory.recall"] == ["MEMORY"]
+    assert "svc.memory.recall" not in services  # it answers that itself
+    assert imported(found["PLANNER"], "service")["svc.memory.recall"] == ["MEMORY_PLANNER"]
+
+
+def test_a_service_is_in_one_account() -> None:
+    """In two, a request would be answered twice."""
+    both = BusUser("UBOTH" + "A" * 51, ("planner", "memory"), "both")
+    with pytest.raises(SettingsError, match="both answer svc"):
+        accounts([*USERS, both])
+    root = BusUser("UROOT" + "A" * 51, tuple(role for role in ROLES if role != "publisher"), "root")
+    assert imported(accounts([*USERS, root])["PLANNER"], "service")["svc.memory.recall"] == ["MEMORY"]
 
 
 def test_what_has_many_answers_is_exported_so() -> None:

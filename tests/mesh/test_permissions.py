@@ -41,6 +41,7 @@ OWN = {
     "intake": ["event.d.x", "original.0a.1~1", "quarantine.intake.i"],
     "operator": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
+    "uplink": [],  # a hub's streams alone: tests/mesh/test_uplink.py
     "admin": ["control.bundle.d"],
 }
 EVERYTHING = sorted({subject for own in OWN.values() for subject in own})
@@ -104,7 +105,7 @@ async def test_a_stage_cannot_pull_for_another(mesh: Mesh) -> None:
     await until(lambda: any(is_violation(text) for text in mesh.errors["planner"]))
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin", "publisher"}))
+@pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin", "publisher", "uplink"}))
 async def test_a_member_reads_trust_and_the_journal(mesh: Mesh, role: str) -> None:
     client = await mesh.connect(role)
     await (await mesh.connect("perception")).jetstream().publish("task.context.d.t.-", b"{}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mesh.errors import SettingsError
-from mesh.permissions import BusUser, Permissions
+from mesh.permissions import ROLES, BusUser, Permissions, for_site
 
 SYSTEM: Final = "SYS"
 MESH: Final = "MESH"
@@ -57,10 +57,16 @@ NO_QUOTAS: Final = Quotas()
 def accounts(users: Sequence[BusUser], quotas: Quotas = NO_QUOTAS, *, has_store: bool = True) -> dict[str, Any]:
     """The ``accounts`` of a server's configuration, for these users.
 
-    Without a store the server only passes on: its accounts import nothing, since those of the hub do.
+    Each role has its account, with a user or without: what an account imports that is new at a reload, the server
+    (2.15.1) serves only from its next start. Without a store it only passes on: its accounts import nothing, since
+    those of the hub do.
     """
     found: dict[str, _Account] = {SYSTEM: _Account(), MESH: _Account()}
     granted: dict[str, Permissions] = {}
+    if has_store:
+        for role in (role for role in ROLES if role != _ADMIN):
+            granted[role.upper()] = for_site(ROLES[role], "")
+            found[role.upper()] = _Account()
     for user in users:
         name = account_of(user)
         found.setdefault(name, _Account()).users.append(user_entry(user))
@@ -123,7 +129,7 @@ def _import_services(
             found[SYSTEM].services.setdefault(_JSZ, []).append(name)
             found[name].imports.append({"service": {"account": SYSTEM, "subject": _JSZ}, "to": JSZ})
         elif subject.startswith(_SERVICE):
-            for owner, verbs in _offered(subject, granted):
+            for owner, verbs in _offered(subject, granted, found):
                 if owner != name:
                     found[owner].services.setdefault(verbs, []).append(name)
                     found[name].imports.append({"service": {"account": owner, "subject": verbs}})
@@ -155,18 +161,21 @@ def _import_streams(
             found[name].imports.append({"stream": {"account": owner, "subject": subject}})
 
 
-def _offered(wanted: str, granted: Mapping[str, Permissions]) -> Iterable[tuple[str, str]]:
+def _offered(
+    wanted: str, granted: Mapping[str, Permissions], found: Mapping[str, _Account]
+) -> Iterable[tuple[str, str]]:
     """Who answers this, and by which subject it is asked; raises ``SettingsError`` where two accounts would."""
-    found: dict[str, str] = {}
-    for owner, permissions in sorted(granted.items(), key=lambda item: item[0] == MESH):  # the root's last, if no other
-        for verbs in permissions.subscribe:
+    first: dict[str, str] = {}
+    # One with users before one without; the root's only where there is no other.
+    for owner in sorted(granted, key=lambda name: (name == MESH, not found[name].users)):
+        for verbs in granted[owner].subscribe:
             if not verbs.startswith(_SERVICE) or not (covers(verbs, wanted) or covers(wanted, verbs)):
                 continue
-            if (first := found.setdefault(verbs, owner)) == owner:
+            if (other := first.setdefault(verbs, owner)) == owner:
                 yield owner, wanted if covers(verbs, wanted) else verbs
-            elif owner != MESH:
+            elif owner != MESH and found[owner].users:
                 raise SettingsError(
-                    f"the accounts {first} and {owner} both answer {verbs}: give the keys that do the same roles"
+                    f"the accounts {other} and {owner} both answer {verbs}: give the keys that do the same roles"
                 )
 
 

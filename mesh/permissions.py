@@ -80,10 +80,13 @@ def for_roles(roles: Iterable[str], public_key: str) -> Permissions:
         if role not in ROLES:
             raise SettingsError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
         total |= ROLES[role]
-    site = subjects.site_name(public_key)
-    return Permissions(
-        tuple(subject.replace(OWN_SITE, site) for subject in total.publish), total.subscribe, total.answers
-    )
+    return for_site(total, subjects.site_name(public_key))
+
+
+def for_site(permissions: Permissions, site: str) -> Permissions:
+    """The same with the name of the user's site in its place; without a name, without the subjects that have one."""
+    said = (subject.replace(OWN_SITE, site) for subject in permissions.publish if site or OWN_SITE not in subject)
+    return Permissions(tuple(said), permissions.subscribe, permissions.answers)
 
 
 OWN_SITE: Final = "OWN_SITE"

@@ -2,18 +2,23 @@
 
 import json
 import subprocess
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mesh import natsaccounts
-from mesh.embedded import find_binary
-from mesh.errors import SettingsError
+from mesh import natsaccounts, streams
+from mesh.bus import connect
+from mesh.embedded import EmbeddedNats, find_binary
+from mesh.errors import BusUnavailableError, SettingsError
+from mesh.identity import Identity
 from mesh.natsaccounts import JSZ, MESH, SYSTEM, Quotas, covers, meets
 from mesh.natsconf import Cluster, Tls, render
-from mesh.permissions import OWN_SITE, ROLES, BusUser, Permissions
+from mesh.permissions import OWN_SITE, ROLES, BusUser
+from mesh.uplink import copies
+from tests.mesh.live_mesh import eventually
 from tests.mesh.nats_servers import identities, users
 
 KEYS = {role: f"U{role.upper():A<55}" for role in ROLES}
@@ -200,8 +205,37 @@ def test_servers_of_a_cluster_always_show_certificates_to_each_other() -> None:
     assert config["tls"]["min_version"] == "1.3"
 
 
-def test_a_role_may_be_missing_on_a_bus() -> None:
+def test_a_role_without_a_user_has_its_account_all_the_same() -> None:
     found = accounts([user for user in USERS if user.name != "memory"])
-    assert "svc.memory.recall" not in imported(found["PLANNER"], "service")
-    assert natsaccounts.accounts([]) == {SYSTEM: {}, MESH: {"jetstream": "enabled"}}
-    assert Permissions((), ()) | ROLES["publisher"] == ROLES["publisher"]
+    assert "users" not in found["MEMORY"] and imported(found["MEMORY"], "service")
+    assert imported(found["PLANNER"], "service")["svc.memory.recall"] == ["MEMORY"]
+    assert set(natsaccounts.accounts([])) == {SYSTEM, MESH, *(role.upper() for role in ROLES if role != "admin")}
+    assert set(natsaccounts.accounts(USERS[:1], has_store=False)) == {SYSTEM, MESH, "PERCEPTION"}
+
+
+async def test_a_key_that_comes_with_a_reload_is_served_at_once(tmp_path: Path) -> None:
+    keys = identities(tmp_path / "keys")
+    late = ("planner", "memory", "uplink")
+    async with EmbeddedNats(tmp_path / "nats", [user for user in users(keys) if user.name not in late]) as server:
+        root = keys["admin"].nats_options()
+        async with connect(server.url, name="admin", options=root) as bus:
+            await streams.ensure_streams(bus, streams.stream_specs({}, {}), replicas=1)
+            await streams.ensure_streams(bus, copies(keys["uplink"].public_key), replicas=1)
+            server.reconfigure(users(keys))
+            for role in late:
+                await eventually(partial(_is_in, server.url, keys[role]))
+            async with connect(server.url, name="planner", options=keys["planner"].nats_options()) as planner:
+                assert await planner.store("task.plan.d.t.-", b"{}") == 1
+                assert await planner.last("JOURNAL", "task.plan.d.t.-") is not None
+            async with connect(server.url, name="uplink", options=keys["uplink"].nats_options()) as uplink:
+                spec = copies(keys["uplink"].public_key)[0]
+                assert "error" not in await uplink.api(f"STREAM.INFO.{spec.name}")
+
+
+async def _is_in(url: str, identity: Identity) -> bool:
+    try:
+        async with connect(url, name=identity.name, options=identity.nats_options()) as bus:
+            return "error" not in await bus.api("INFO")
+    except BusUnavailableError as error:
+        assert "nobody answers" not in str(error), f"{identity.name} is let in, and not served"
+        return False

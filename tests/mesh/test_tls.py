@@ -19,6 +19,8 @@ from mesh.settings import BusSettings
 from mesh.tls import TlsFiles
 from tests.mesh.nats_servers import Server, identities, started, users
 
+pytestmark = pytest.mark.timeout(60)
+
 HOST = "127.0.0.1"
 CUT = "(?i)certificate|unknown ca|expired|reset|closed|broken pipe|empty response|unexpected"
 """How a client learns that its certificate was not taken: by TLS's alert, or only by the end of the connection."""

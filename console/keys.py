@@ -7,6 +7,7 @@ import click
 import msgspec
 from rich.table import Table
 
+from console.tls import tls
 from mesh import subjects
 from mesh.bus import connect
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
@@ -26,6 +27,9 @@ _PUBLISHER = "publisher"
 @click.group()
 def keys() -> None:
     """Make keys, enroll people, revoke, give processes new keys."""
+
+
+keys.add_command(tls)
 
 
 @keys.command()
@@ -143,13 +147,13 @@ def _admin(settings: Settings) -> Identity:
 
 async def _enroll(settings: Settings, entry: TrustEntry) -> None:
     root = _admin(settings)
-    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options(), tls=settings.bus.tls) as bus:
         await enroll(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), root, entry)
 
 
 async def _revoke(settings: Settings, name: str) -> None:
     root = _admin(settings)
-    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options(), tls=settings.bus.tls) as bus:
         await revoke(await bus.client.jetstream().key_value(subjects.TRUST_BUCKET), root, name)
 
 
@@ -157,7 +161,7 @@ async def _rotate(settings: Settings, role: str) -> tuple[str, BusUser]:
     """The old key is refused before the new one is trusted; a crash between leaves the role without a key in force."""
     root = _admin(settings)
     site = Site(settings)
-    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options()) as bus:
+    async with connect(bus_url(settings), name="admin/keys", options=root.nats_options(), tls=settings.bus.tls) as bus:
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)
         old = site.identity(role).public_key
         enrolled = entry_of(site.identity(role))
@@ -170,6 +174,6 @@ async def _rotate(settings: Settings, role: str) -> tuple[str, BusUser]:
 
 
 async def _entries(settings: Settings) -> tuple[TrustEntry, ...]:
-    identity = Identity.load(settings.identity_path("operator"))
-    async with connect(bus_url(settings), name="operator/keys", options=identity.nats_options()) as bus:
+    options = Identity.load(settings.identity_path("operator")).nats_options()
+    async with connect(bus_url(settings), name="operator/keys", options=options, tls=settings.bus.tls) as bus:
         return (await read_directory(bus, settings.root_key())).entries()

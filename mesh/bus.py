@@ -5,6 +5,7 @@ The rule: every await on the bus has a time limit, and what the bus refused is t
 
 import asyncio
 import json
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +20,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from mesh import metrics
-from mesh.errors import BusUnavailableError, ConflictError, ForwardedError, TerminalError, TooManyResultsError
+from mesh.errors import (
+    BusUnavailableError,
+    ConflictError,
+    ForwardedError,
+    SettingsError,
+    TerminalError,
+    TooManyResultsError,
+)
+from mesh.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
 
@@ -299,7 +308,25 @@ def _too_large(subject: str, data: bytes) -> str:
 
 
 class _Client(Client):
-    """nats-py's client with a quicker reading of headers: every message of a stream has some."""
+    """nats-py's client with a quicker reading of headers: every message of a stream has some.
+
+    With ``tls_files`` it speaks TLS or not at all: left to itself it does what the server's first line asks for.
+    """
+
+    tls_files: TlsFiles | None = None
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """What the files hold now: they may have been renewed since the last connection."""
+        try:
+            return (self.tls_files or TlsFiles()).context()
+        except SettingsError as error:  # it goes on trying, as with any other failed connection
+            raise nats.errors.Error(str(error)) from error
+
+    def _connect_command(self) -> bytes:
+        if self.tls_files is not None and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server speaks plain text, and TLS was asked for")
+        return bytes(super()._connect_command())
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -352,20 +379,26 @@ async def connect(
     *,
     name: str,
     options: Mapping[str, Any] | None = None,
+    tls: TlsFiles | None = None,
     connect_timeout_s: float = 5.0,
     request_timeout_s: float = 3.0,
 ) -> AsyncIterator[Bus]:
     """Connect and stay connected: reconnects for ever, with the same subscriptions; closes on leaving.
 
     ``url`` may be several, joined by commas: the servers of one cluster; it goes on with the next when one is away.
-    ``options`` are further arguments of ``nats.connect`` (an identity's). Raises ``BusUnavailableError``.
+    ``options`` are further arguments of ``nats.connect`` (an identity's). With ``tls``, or where one address is
+    ``tls://``, nothing is said in plain text. Raises ``BusUnavailableError``, and ``SettingsError`` for wrong files.
     """
     listener = _Listener()
     client = _Client()
+    urls = [each.strip() for each in url.split(",")]
+    if tls is not None or any(each.startswith("tls://") for each in urls):
+        client.tls_files = tls or TlsFiles()
+        client.tls_files.context()
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(
-                [each.strip() for each in url.split(",")],
+                urls,
                 name=name,
                 error_cb=listener.on_error,
                 disconnected_cb=listener.on_disconnect,

@@ -108,7 +108,7 @@ async def _sync_faults(bus: Bus) -> list[str]:
             await got.wait()
         await asyncio.sleep(_GATHER_S)
     except TimeoutError:
-        return [f"the bus does not tell its sync_interval: import $SYS.REQ.SERVER.PING.JSZ as {JSZ} (docs/journal.md)"]
+        return [f"the bus does not tell its sync_interval: import $SYS.REQ.SERVER.PING.JSZ as {JSZ} (docs/nats.md)"]
     finally:
         await subscription.unsubscribe()
     return [

@@ -38,6 +38,7 @@ async def operating(settings: Settings) -> AsyncIterator[Bus]:
         bus_url(settings),
         name=f"{ROLE}/{settings.instance}",
         options=identity.nats_options(),
+        tls=settings.bus.tls,
         connect_timeout_s=settings.bus.connect_timeout_s,
         request_timeout_s=settings.bus.request_timeout_s,
     ) as bus:

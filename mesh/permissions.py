@@ -80,7 +80,17 @@ def for_roles(roles: Iterable[str], public_key: str) -> Permissions:
         if role not in ROLES:
             raise SettingsError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
         total |= ROLES[role]
-    return total
+    return for_site(total, subjects.site_name(public_key))
+
+
+def for_site(permissions: Permissions, site: str) -> Permissions:
+    """The same with the name of the user's site in its place; without a name, without the subjects that have one."""
+    said = (subject.replace(OWN_SITE, site) for subject in permissions.publish if site or OWN_SITE not in subject)
+    return Permissions(tuple(said), permissions.subscribe, permissions.answers)
+
+
+OWN_SITE: Final = "OWN_SITE"
+"""Stands in a role's subjects for the name of the site whose key the user has."""
 
 
 def _reads(*streams: str) -> tuple[str, ...]:
@@ -260,6 +270,20 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ("task.>", "fact.>", "quarantine.>", "control.>"),
     ),
     "publisher": Permissions(("event.>",), ()),
+    "uplink": Permissions(
+        (
+            "$JS.API.INFO",
+            *(
+                subject
+                for stream in subjects.UPLINKED
+                for subject in (
+                    subjects.site_subject(OWN_SITE, stream, ">"),
+                    *_reads(subjects.site_stream(OWN_SITE, stream)),
+                )
+            ),
+        ),
+        (),
+    ),
     "admin": Permissions(
         (
             "$JS.API.>",

@@ -210,6 +210,7 @@ async def _connect(
                     url,
                     name=f"{role}/{settings.instance}",
                     options=identity.nats_options(),
+                    tls=settings.bus.tls,
                     connect_timeout_s=settings.bus.connect_timeout_s,
                     request_timeout_s=settings.bus.request_timeout_s,
                 )

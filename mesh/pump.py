@@ -203,7 +203,8 @@ class Pump:
             elif status != _HEARTBEAT:  # asked again at once it would only come again: ``run`` asks later
                 log.warning("pull_refused", durable=self._durable, status=status, reason=headers.get("Description", ""))
             return
-        self._wanted = max(0, self._wanted - 1)
+        # Nothing at all ends the answer to a pull between accounts: what was under way behind it comes again.
+        self._wanted = max(0, self._wanted - 1) if headers or message.data else 0
         delivery = self._delivery(message, headers)
         if self._stopped:
             await delivery.nak(0)

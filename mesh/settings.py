@@ -17,6 +17,7 @@ from mesh.identity import is_public_key
 from mesh.records import Json
 from mesh.redaction import redact
 from mesh.sources import SourceSettings
+from mesh.tls import TlsFiles
 
 PREFIX = "WORKMESH_"
 CONFIG_VARIABLE = "WORKMESH_CONFIG"
@@ -38,13 +39,17 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class BusSettings(_Section, frozen=True):
     """The bus. ``url`` "" is the embedded server; several joined by commas are the servers of one cluster.
 
-    ``identity`` "" is ``<state_dir>/keys/<role>.nk``.
+    ``identity`` "" is ``<state_dir>/keys/<role>.nk``. With ``tls_ca``, the authorities of the bus, or an address
+    ``tls://``, nothing is said in plain text; ``tls_cert`` and ``tls_key`` are what this process shows.
 
     Ages are in seconds, 0 keeps for ever; ``*_max_bytes`` -1 sets no limit.
     """
 
     url: str = ""
     identity: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     durability: Literal["strict", "relaxed"] = "strict"
     replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
     connect_timeout_s: Seconds = 5.0
@@ -64,6 +69,13 @@ class BusSettings(_Section, frozen=True):
     memory_max_bytes: Size = -1
     audit_max_bytes: Size = -1
     originals_max_bytes: Size = -1
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files for TLS, or ``None`` where no setting asks for it: the embedded server is on loopback."""
+        if self.url and (self.tls_ca or self.tls_cert or self.tls_key):
+            return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+        return None
 
 
 class RuntimeSettings(_Section, frozen=True):

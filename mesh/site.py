@@ -95,7 +95,8 @@ class Site:
     async def bootstrap(self, url: str, people: Mapping[Identity, Sequence[str]] | None = None) -> None:
         """Make streams, buckets and consumers, enroll processes and people, publish the packs' policy bundles."""
         bus_settings = self.settings.bus
-        async with connect(url, name="admin/bootstrap", options=self.admin.nats_options(), request_timeout_s=10) as bus:
+        options, tls = self.admin.nats_options(), bus_settings.tls
+        async with connect(url, name="admin/bootstrap", options=options, tls=tls, request_timeout_s=10) as bus:
             await streams.ensure(
                 bus,
                 stream_specs(bus_settings),

@@ -164,8 +164,7 @@ async def ensure(
 
     A new consumer begins behind the sequence that ``floors`` has for its stage; by default with the first message.
     """
-    for spec in streams:
-        await _ensure_stream(bus, spec.config(replicas))
+    await ensure_streams(bus, streams, replicas=replicas)
     for bucket in BUCKETS:
         await _ensure_stream(bus, bucket.config(replicas))
     for stage in STAGES:
@@ -174,6 +173,12 @@ async def ensure(
         request = {"stream_name": stage.stream, "config": config}
         answer = await bus.api(f"CONSUMER.DURABLE.CREATE.{stage.stream}.{stage.stage}", request)
         _check(answer, f"consumer {stage.stage} of {stage.stream}")
+
+
+async def ensure_streams(bus: Bus, streams: Iterable[StreamSpec], *, replicas: int) -> None:
+    """Create or update streams alone; raises as ``ensure`` does."""
+    for spec in streams:
+        await _ensure_stream(bus, spec.config(replicas))
 
 
 async def _ensure_stream(bus: Bus, config: dict[str, Any]) -> None:

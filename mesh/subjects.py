@@ -49,6 +49,9 @@ ORIGIN_SEQUENCE: Final = "Workmesh-Sequence"
 KEPT: Final = "Workmesh-Kept"
 """Header of a released arrival that is too large to come along: its digest in ``ORIGINALS``."""
 
+UPLINKED: Final = (JOURNAL, AUDIT)
+"""The streams of a site that a hub keeps a copy of (``mesh.uplink``): those from which nothing is ever erased."""
+
 _STREAMS: Final = {
     "event": EVENTS,
     "task": JOURNAL,
@@ -169,3 +172,18 @@ def original(digest: str, part: str) -> str:
 def service(name: str, verb: str) -> str:
     """The request subject of a service's verb, such as ``svc.memory.recall``."""
     return f"svc.{name}.{verb}"
+
+
+def site_name(public_key: str) -> str:
+    """A site as its hub names it: by the key of its uplink, so that no other key can write in its name."""
+    return public_key[:16]
+
+
+def site_stream(site: str, stream: str) -> str:
+    """The stream of a hub that holds the copy of a site's stream."""
+    return f"SITE_{site}_{stream}"
+
+
+def site_subject(site: str, stream: str, subject: str) -> str:
+    """Where a hub keeps the copy of a site's message."""
+    return f"site.{site}.{stream}.{subject}"

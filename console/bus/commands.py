@@ -1,4 +1,4 @@
-"""``workmesh bus``: what can be said and heard on the bus, as a document."""
+"""``workmesh bus``: what can be said and heard on the bus, as a document, and as configuration of its servers."""
 
 from pathlib import Path
 
@@ -6,13 +6,20 @@ import click
 import msgspec
 
 from console.bus.asyncapi import document
+from console.bus.config import config
+from console.bus.uplink import site, uplink
 from mesh.pack import load_packs
 from mesh.service import offered
 
 
 @click.group()
 def bus() -> None:
-    """Describe the bus."""
+    """Describe the bus, and configure its servers."""
+
+
+bus.add_command(config)
+bus.add_command(site)
+bus.add_command(uplink)
 
 
 @bus.command()

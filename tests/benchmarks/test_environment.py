@@ -88,7 +88,8 @@ def test_a_server_of_a_cluster_knows_the_others_and_one_alone_opens_no_port_for_
     alone = msgspec.json.decode(render(**about))  # type: ignore[arg-type]
     member = msgspec.json.decode(render(**about, cluster=Cluster("c", 6222, ("nats://127.0.0.1:6223",))))  # type: ignore[arg-type]
     assert "cluster" not in alone
-    assert member.pop("cluster") == {"name": "c", "listen": "127.0.0.1:6222", "routes": ["nats://127.0.0.1:6223"]}
+    cluster = {"name": "c", "listen": "127.0.0.1:6222", "routes": ["nats://127.0.0.1:6223"], "no_advertise": True}
+    assert member.pop("cluster") == cluster
     assert member == alone
     assert alone["jetstream"]["sync_interval"] == "always"
 

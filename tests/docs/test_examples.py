@@ -24,6 +24,7 @@ PAGES = (
             "models",
             "learning",
             "memory",
+            "nats",
             "operating",
             "backup",
             "console",

@@ -1,6 +1,7 @@
 """Permissions: each role can do its part of the flow on a real server, and nothing more."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from mesh import subjects
 from mesh.errors import SettingsError
+from mesh.natsaccounts import covers
 from mesh.permissions import DURABLES, ROLES, BusUser
 from tests.mesh.running_mesh import Mesh, settled, until
 
@@ -42,8 +44,10 @@ OWN = {
     "operator": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "console": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "publisher": ["event.d.x"],
+    "uplink": [],  # a hub's streams alone: tests/mesh/test_uplink.py
     "admin": ["control.bundle.d"],
 }
+SAID = {"memory": ["memory.changed.scope.s.-"], "learner": ["control.proposal.d.p"]}
 EVERYTHING = sorted({subject for own in OWN.values() for subject in own})
 
 
@@ -105,7 +109,7 @@ async def test_a_stage_cannot_pull_for_another(mesh: Mesh) -> None:
     await until(lambda: any(is_violation(text) for text in mesh.errors["planner"]))
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin", "publisher"}))
+@pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin", "publisher", "uplink"}))
 async def test_a_member_reads_trust_and_the_journal(mesh: Mesh, role: str) -> None:
     client = await mesh.connect(role)
     await (await mesh.connect("perception")).jetstream().publish("task.context.d.t.-", b"{}")
@@ -195,3 +199,30 @@ def test_a_role_that_is_none_is_refused_by_name() -> None:
 def test_several_roles_are_the_sum_of_their_subjects() -> None:
     both = BusUser("U" * 56, ("planner", "memory")).permissions()
     assert {"task.plan.*.*.-", "fact.>"} <= set(both.publish) and both.answers
+
+
+async def test_what_a_role_says_is_heard_once_by_each_who_may_hear_it(mesh: Mesh) -> None:
+    """Hints go from account to account; what was heard before it is stored still comes from one place."""
+    heard: dict[tuple[str, str], int] = {}
+    clients = {role: await mesh.connect(role) for role in ROLES}
+
+    async def count(role: str, message: Any) -> None:
+        heard[role, message.subject] = heard.get((role, message.subject), 0) + 1
+
+    for role, client in clients.items():
+        for subject in ROLES[role].subscribe:
+            if not subject.startswith("svc."):
+                await client.subscribe(subject, cb=partial(count, role))
+        await settled(client)
+    said = [(role, subject) for role, own in OWN.items() for subject in (*own, *SAID.get(role, ()))]
+    wanted: dict[tuple[str, str], int] = {}
+    for speaker, subject in said:
+        await clients[speaker].publish(subject, b"{}")
+        for role in ROLES:
+            hears = any(covers(flt, subject) for flt in ROLES[role].subscribe)
+            if hears and (role, speaker) != ("intake", "operator"):  # accounts that hear each other would be a cycle
+                wanted[role, subject] = wanted.get((role, subject), 0) + 1
+    for client in clients.values():
+        await settled(client)
+    await until(lambda: heard == wanted)
+    assert {subject.partition(".")[0] for _, subject in heard} >= {"task", "event", "control", "fact", "memory"}

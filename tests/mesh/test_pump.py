@@ -151,12 +151,16 @@ async def test_a_pump_that_hears_nothing_starts_again_and_says_so(live: LiveMesh
 
 
 async def test_a_pull_that_the_server_does_not_have_is_made_again_without_a_reconnect(live: LiveMesh) -> None:
-    async with live.bus("policy") as bus, live.bus() as admin:  # policy may not pull for the planner
-        async with pumping(bus) as pump:
-            await put(admin, context("t1"))
-            await until(lambda: bool(bus.denied))
-            live.server.reconfigure(live.users(policy=("policy", "planner")))
-            assert [delivery.seq for delivery in await take(pump, 1)] == [1]
+    async with live.bus("planner") as bus, live.bus() as admin:
+        before = bus.connection
+        await admin.api(f"CONSUMER.DELETE.{subjects.JOURNAL}.planner")
+        with structlog.testing.capture_logs() as logs:
+            async with pumping(bus) as pump:
+                await put(admin, context("t1"))
+                await until(lambda: any(log["event"] == "pull_refused" for log in logs))
+                await live.ensure(admin)
+                assert [delivery.seq for delivery in await take(pump, 1)] == [1]
+        assert bus.connection == before
 
 
 async def test_refused_pulls_are_not_repeated_in_a_spin(live: LiveMesh) -> None:

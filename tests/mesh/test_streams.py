@@ -183,8 +183,10 @@ async def external(folder: Path, *, tells: bool, **jetstream: Any) -> AsyncItera
     config = json.loads((folder / "embedded" / "nats-server.conf").read_text())
     config["jetstream"] = {"store_dir": str(folder / "store"), **jetstream}
     config["accounts"]["MESH"]["users"] = [{"user": "u", "password": "p"}]
-    if not tells:
-        del config["accounts"]["MESH"]["imports"]
+    if tells:
+        question = "$SYS.REQ.SERVER.PING.JSZ"
+        config["accounts"]["SYS"]["exports"] = [{"service": question, "accounts": ["MESH"]}]
+        config["accounts"]["MESH"]["imports"] = [{"service": {"account": "SYS", "subject": question}, "to": JSZ}]
     path = folder / "nats.conf"
     path.write_text(json.dumps(config))
     process = await asyncio.create_subprocess_exec(str(find_binary()), "-c", str(path))

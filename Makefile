@@ -86,6 +86,7 @@ wheelhouse: install
 	rm -rf $(WHEELHOUSE) && mkdir -p $(WHEELHOUSE)/wheels
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-build-isolation --wheel-dir $(WHEELHOUSE)/wheels --requirement deploy/requirements.lock
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE)/wheels .
+	rm -rf build workmesh.egg-info  # found first from here, and soon old
 	cp -r deploy/requirements.lock deploy/offline/install.sh deploy/systemd $(WHEELHOUSE)/
 	cd $(WHEELHOUSE) && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum > SHA256SUMS
 	tar -C dist -cf $(WHEELHOUSE).tar workmesh-offline

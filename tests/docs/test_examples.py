@@ -25,6 +25,7 @@ PAGES = (
             "learning",
             "memory",
             "operating",
+            "monitoring",
             "audit",
             "settings",
             "reliability",

@@ -150,7 +150,7 @@ def _lines(panel: Panel, box: Box, lines: Sequence[Line]) -> list[str]:
 def shown(value: float, unit: str) -> str:
     """A value in its unit, as short as a dashboard shows it."""
     if unit == "percentunit":
-        return f"{100 * value:.3g} %"
+        return f"{100 * value:.0f} %" if abs(value) >= 1 else f"{100 * value:.3g} %"
     if unit == "s":
         return f"{1000 * value:.3g} ms" if 0 < abs(value) < 1 else f"{value:.3g} s"
     if unit == "bytes":

@@ -28,6 +28,7 @@ PAGES = (
             "operating",
             "backup",
             "console",
+            "monitoring",
             "audit",
             "settings",
             "reliability",

@@ -109,6 +109,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
     demo = load_demo("retail")
     systems = demo.systems(demo.sample, folder / "systems", {})
     person, owner = (Identity.create(folder / f"{name}.nk", name) for name in ("mia", "olga"))
+    (folder / "site" / "run").mkdir(parents=True, mode=0o700)  # so that Prometheus can watch it from its start
     started = time.time()
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(scripted_model([demo.sample / "conversations.yaml"]))

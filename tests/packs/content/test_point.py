@@ -9,9 +9,12 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from mesh.applied import AppliedPage
 from mesh.canonical import effect_key
 from mesh.records import Call, Origin, Plan, Step
+from packs.content.applied import cms_log, commits
 from packs.content.page import path_of, text_in
+from packs.content.reads import SITE_TARGET
 from tests.packs.content.conftest import StartCms
 from tests.packs.content.studio import Studio, studio_at
 
@@ -290,3 +293,11 @@ async def test_the_cms_cannot_be_asked(tmp_path: Path) -> None:
         plan = Plan(header=context.header, playbook="p", playbook_digest="", digest="", steps=(step,))
         with pytest.raises(Exception, match="cannot be asked about lamp"):
             await away.sheets(context, plan)
+
+
+async def test_the_logs_of_cms_and_site_are_read_to_their_ends(studio: Studio) -> None:
+    await studio.begin()
+    page = await cms_log(studio.cms, "")
+    assert page.changes and len({each.key for each in page.changes}) == len(page.changes)
+    assert (await cms_log(studio.cms, page.cursor)).changes == []
+    assert await commits(studio.systems[SITE_TARGET], "") == AppliedPage([], "")

@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Commit, ObjectID
 from dulwich.porcelain import fsck
 from dulwich.repo import Repo
 
 from mesh.errors import NotSentError, ToolRefusedError
+from packs.content.git import BRANCH
 from packs.content.repository import Repository
 
 EN, DE = "content/en/lamp.md", "content/de/lamp.md"
@@ -124,3 +126,35 @@ async def test_half_a_repository_of_a_killed_process_is_made_anew(tmp_path: Path
     await repository.commit("k1", soon(), "m", {EN: "one\n"}, {EN: ""})
     with Repo(str(tmp_path / "site.git")) as repo:
         assert repo.refs.read_ref(b"HEAD") == b"ref: refs/heads/main"  # type: ignore[arg-type]
+
+
+async def test_commits_are_told_once_also_when_people_merge(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "site.git")
+    assert await repository.since("") == ("", [])
+    first = await repository.commit("k1", soon(), "one", {EN: "one\n"}, {EN: ""})
+    assert await repository.since("") == (first.commit, [("k1", "one")])
+    assert await repository.since(first.commit) == (first.commit, [])
+    second = await repository.commit("k2", soon(), "two", {DE: "zwei\n"}, {DE: ""})
+    with Repo(str(tmp_path / "site.git")) as repo:
+        # A person's branch from the first commit, merged: with a commit under a key that is there already.
+        branch = _person(repo, [first.commit], b"again\n\nWorkmesh-Key: k1\n")
+        merged = _person(repo, [second.commit, branch], b"Merge\n")
+        repo.refs[BRANCH] = ObjectID(merged.encode())
+    head, told = await repository.since(first.commit)
+    assert (head, sorted(told)) == (merged, [("k1", "again"), ("k2", "two")])
+    assert await repository.since(second.commit) == (merged, [("k1", "again")])
+    assert await repository.since(merged) == (merged, [])
+
+
+def _person(repo: Repo, parents: list[str], message: bytes) -> str:
+    """A commit that somebody makes by hand."""
+    tree = repo[repo.refs[BRANCH]]
+    assert isinstance(tree, Commit)
+    made = Commit()
+    made.tree, made.parents = tree.tree, [ObjectID(parent.encode()) for parent in parents]
+    made.author = made.committer = b"Ann <ann@example>"
+    made.author_time = made.commit_time = int(time.time())
+    made.author_timezone = made.commit_timezone = 0
+    made.message = message
+    repo.object_store.add_object(made)
+    return made.id.decode()

@@ -12,10 +12,12 @@ from mesh.canonical import digest_bytes
 from mesh.errors import NotSentError, RetryableError, ToolRefusedError, UncertainError
 from mesh.records import Call, Plan, Step, Understood, Verdict
 from mesh.tools import ToolCall
+from packs.outbreak.applied import registry_log
 from packs.outbreak.consensus import again
 from packs.outbreak.judging import Judged
 from packs.outbreak.pack import OutbreakOptions, connect, pack
 from packs.outbreak.registry.faults import Faults
+from packs.outbreak.tools import REGISTRY
 from packs.outbreak.weeks import week_name, week_number
 from packs.outbreak.wire import Answer
 from tests.packs.outbreak.conftest import StartRegistry
@@ -259,3 +261,11 @@ async def test_a_registry_that_dies_after_its_commit_has_done_it_once(start_regi
 
 def _with(call: ToolCall, systems: Systems) -> ToolCall:
     return ToolCall(call.key, call.epoch, call.call_by, call.traceparent, systems["registry"])
+
+
+async def test_the_registrys_log_is_read_to_its_end(systems: Systems) -> None:
+    assert (await registry_log(systems[REGISTRY], "")).changes == []
+    await told(systems, "2014-W18", 3)
+    page = await registry_log(systems[REGISTRY], "")
+    assert [each.key for each in page.changes] == ["2014-W18-3-{}"]
+    assert (await registry_log(systems[REGISTRY], page.cursor)).changes == []

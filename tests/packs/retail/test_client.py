@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import clock
+from mesh.applied import Applied, AppliedPage
 from mesh.errors import NotSentError, ToolError, ToolRefusedError, UncertainError
+from packs.retail.applied import shop_log
 from packs.retail.arguments import CancelArgs, ReturnArgs
 from packs.retail.client import ChangeAnswer, Shop, ahead_s
 from packs.retail.shop.faults import Faults
@@ -333,3 +335,20 @@ def test_a_moved_deadline_is_never_later_than_the_true_one(there: float, ahead: 
 @pytest.mark.parametrize("date", ["", "yesterday"])
 def test_an_answer_without_a_date_says_nothing_of_the_clock(date: str) -> None:
     assert ahead_s(date, 0.0) == 0.0
+
+
+async def test_the_shops_log_is_read_to_its_end_and_a_key_done_twice_is_there_twice(start_shop: StartShop) -> None:
+    url = start_shop(faults=Faults(keys="ignore")).url
+    order = _order(url)
+    async with Shop.open(url) as shop:
+        assert await shop_log(shop, "") == AppliedPage([], "")
+        await _change(shop, _cancel(order))
+        page = await shop_log(shop, "")
+        assert page == AppliedPage([Applied("k", "cancel")], "1")
+        assert await shop_log(shop, page.cursor) == AppliedPage([], "1")
+        await shop.undo("k", key="u", call_by=time.time() + 60)
+        await _change(shop, _cancel(order))
+        assert [each.key for each in (await shop_log(shop, page.cursor)).changes] == ["u", "k"]
+    async with Shop.open("http://127.0.0.1:9") as away:
+        with pytest.raises(NotSentError):
+            await shop_log(away, "")

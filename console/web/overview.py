@@ -1,6 +1,8 @@
 """The first page: what waits for people, how tasks stand, which processes live; model spend; service levels."""
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -8,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from console.slo.budget import Budget, budgets
 from console.spending import LedgerView, read_ledger
 from console.web.desk import Desk
 from console.web.security import Viewer
@@ -17,6 +20,7 @@ from mesh.errors import WorkmeshError
 from mesh.permissions import kv_stream
 
 _SPENDING_S = 15.0  # the whole journal of completions is read for it
+_BUDGETS_S = 10.0  # of windows of days
 _BY = ("domain", "model", "role", "day", "outcome")
 
 
@@ -51,6 +55,7 @@ class Overview:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ledgers: dict[str, tuple[float, LedgerView]] = {}
+        self._budgets: tuple[float, Sequence[Budget]] = (-math.inf, ())
 
     async def home(self, request: Request, viewer: Viewer) -> Response:
         """What waits, how tasks stand, and who lives."""
@@ -84,9 +89,17 @@ class Overview:
         )
 
     async def slos(self, request: Request, viewer: Viewer) -> Response:
-        """Service level objectives."""
-        url = self._desk.settings.console.prometheus_url
-        return self._desk.page("slos.html.jinja", request, viewer, title="Objectives", live="", url=url)
+        """Service level objectives, and how much of each error budget is left."""
+        url, problem = self._desk.settings.console.prometheus_url, ""
+        if url and time.monotonic() - self._budgets[0] > _BUDGETS_S:
+            try:
+                self._budgets = (time.monotonic(), await budgets(url))
+            except WorkmeshError as error:
+                problem = str(error)
+        found = () if problem else self._budgets[1]
+        return self._desk.page(
+            "slos.html.jinja", request, viewer, title="Objectives", live="", url=url, problem=problem, budgets=found
+        )
 
     async def _approvals(self) -> int | None:
         try:

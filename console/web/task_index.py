@@ -17,7 +17,7 @@ from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import open_database
 from mesh.lifecycle import TaskState
 from mesh.projection import Projection
-from mesh.records import AnyRecord, Context, Outcome
+from mesh.records import AnyRecord, Context, Outcome, ResultStatus
 
 PAGE = 50
 _KEPT = 200_000  # the newest tasks; older ones are in the journal, by their id
@@ -37,6 +37,15 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text);
 """
 _FIRST = "seq, task_id, domain, event_type, event_id, entity, accepted_at, state"
 _COLUMNS = f"{_FIRST}, reason, amount, currency"
+_TOPICS = {
+    "decision": "approvals",
+    "approval": "approvals",
+    "result": "approvals",
+    "outcome": "approvals",
+    "completion": "spending",
+}
+_UNMOVED = ("completion", "approval", "lesson")
+_DOUBT = str(ResultStatus.IN_DOUBT).encode()
 _WORD = re.compile(r"\w+")
 
 
@@ -105,6 +114,15 @@ class TaskIndex:
         return row[0] if row else ""
 
     def _apply(self, database: sqlite3.Connection, message: StoredMessage) -> None:
+        _, kind, _, task_id, _ = message.subject.split(".")
+        if not self._changed:
+            # The page of messages is taken in one step of the loop: they are told of when it is committed.
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._changed |= {"tasks", f"task:{task_id}"}
+        if topic := _TOPICS.get(kind):
+            self._changed.add(topic)
+        if kind in _UNMOVED or (kind == "result" and _DOUBT not in message.data):
+            return  # they leave a task where it stands: not worth the time to decode them
         try:
             record = records.decode(message.data)
         except (ValueError, RecursionError):
@@ -113,14 +131,6 @@ class TaskIndex:
             self._add(database, message.seq, record)
         else:
             self._move(database, record)
-        if not self._changed:
-            # The page of messages is taken in one step of the loop: they are told of when it is committed.
-            asyncio.get_running_loop().call_soon(self._tell)
-        self._changed |= {"tasks", f"task:{record.header.task_id}"}
-        if record.kind in ("decision", "approval", "result", "outcome"):
-            self._changed.add("approvals")
-        elif record.kind == "completion":
-            self._changed.add("spending")
 
     def _add(self, database: sqlite3.Connection, seq: int, context: Context) -> None:
         head, event = context.header, context.event

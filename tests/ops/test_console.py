@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Request, Route, async_playwright, expect
 
+from console.slo.objectives import read_objectives
 from console.web.places import url_path
 from mesh import service
 from mesh.canonical import canonical_json, digest, task_id
@@ -41,6 +42,7 @@ from mesh.records import (
 from tests.console.web.running_console import ROLES, Site, site_in
 from tests.ledger_pack.running import until
 from tests.ledger_pack.world import World, world_in
+from tests.ops.prometheus import prometheus
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -124,16 +126,23 @@ async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Con
     chromium = shutil.which("chromium")
     assert chromium, "make test-ops installs chromium"
     port = str(free_port())  # one of its own: pages find the console again when it comes back
-    running = site_in(
-        folder, *ROLES, "learner", govern={"autonomy.yaml": AUTONOMY}, env={"WORKMESH_CONSOLE__PORT": port}
-    )
-    async with running as site, async_playwright() as play:
-        await site.enroll("mona", "memory_steward")
-        browser = await play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        try:
-            yield Console(site, browser)
-        finally:
-            await browser.close()
+    (folder / "targets.json").write_text("[]")
+    with prometheus(folder / "prometheus", folder / "targets.json") as measured:
+        env = {"WORKMESH_CONSOLE__PORT": port, "WORKMESH_CONSOLE__PROMETHEUS_URL": measured.url}
+        running = site_in(folder, *ROLES, "learner", govern={"autonomy.yaml": AUTONOMY}, env=env)
+        async with running as site, async_playwright() as play:
+            await site.enroll("mona", "memory_steward")
+            browser = await play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            try:
+                yield Console(site, browser)
+            finally:
+                await browser.close()
+
+
+async def test_objectives_that_nothing_was_counted_of_are_unknown(console: Console) -> None:
+    async with console.person("vera", key=False) as vera:
+        await vera.open("/slos")
+        await expect(vera.page.locator("section.card .chip")).to_have_text(["unknown"] * len(read_objectives()))
 
 
 async def test_a_plan_is_approved_with_a_key_that_never_leaves_the_browser(console: Console) -> None:

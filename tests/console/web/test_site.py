@@ -15,16 +15,21 @@ from markupsafe import escape
 from console.web.places import tokens_path
 from console.web.tokens import remove_tokens
 from mesh import quarantine
+from mesh.activation import Activation, store_bundle
 from mesh.clock import now
 from mesh.halts import Halt, read_halts
 from mesh.quarantine import Quarantined
 from mesh.records import OutcomeStatus, Word
-from mesh.signing import CONTROL_TYPE, STATEMENT_TYPE, sign
+from mesh.signing import BUNDLE_TYPE, CONTROL_TYPE, STATEMENT_TYPE, sign
+from policy_service.bundle import BundleContents
 from tests.console.web.running_console import ROLES, Browser, Site, site_in
 from tests.ledger_pack.running import until
+from tests.ledger_pack.world import POLICIES
+from tests.mesh.publishing import publish
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
+FORBIDDEN = '@id("never") @reason("nothing any more") forbid (principal, action, resource);'
 LARGE = 20_000  # a controller approves
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -248,6 +253,27 @@ async def test_policies_are_shown_as_they_are_in_force(site: Site) -> None:
         await vera.page("/policies/nothing", 404)
         await vera.page("/spending?by=model")
         assert "No Prometheus is set" in await vera.page("/slos")
+
+
+async def test_a_shadow_is_tried_on_past_tasks_and_nothing_is_done(site: Site) -> None:
+    task = await site.world.publish("web-shadow", amount=11, memo="shadowed")
+    await site.world.outcome(task)
+    shipped = BundleContents.read(POLICIES, "ledger")
+    files = {**dict(shipped.files), "ledger.cedar": FORBIDDEN}
+    shadow = BundleContents(domain="ledger", files=tuple(sorted(files.items())))
+    active = Activation(domain="ledger", digest=shipped.digest, activated_at=now(), shadow=shadow.digest)
+    before = site.world.applied()
+    async with site.browser("vera") as vera:
+        await vera.page("/policies/ledger")
+        assert (await vera.form("/policies/ledger")).status_code == 409
+        async with site.world.connected("admin") as bus:
+            signed = sign(shadow, BUNDLE_TYPE, site.world.site.admin)
+            await store_bundle(bus, "ledger", shadow.digest, bytes(signed))
+            await publish(bus, site.world.site.admin, shipped, active)
+        await until(lambda: _listed(vera, "/tasks?text=shadowed&state=completed", task))
+        answer = await vera.form("/policies/ledger")
+    assert answer.status_code == 200 and f"/tasks/{task}" in answer.text and "nothing any more" in answer.text
+    assert site.world.applied() == before
 
 
 async def test_a_change_is_told_to_the_pages_that_show_it(site: Site) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +49,7 @@ EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _FORWARDED = "Nats-Subject-Before"
 # A connection that carries nothing any more, and does not say so, is given up in 4 s: about what a dead server costs.
 _PING_S, _PINGS = 1, 3
+_CANCEL_AGAIN_S = 0.05
 _DENIED_MAX = 4096  # subjects that were refused, remembered to say why; the oldest go first
 
 
@@ -341,6 +342,24 @@ class _Client(Client):
         return headers
 
 
+async def _within(work: Coroutine[Any, Any, None], limit_s: float) -> None:
+    """Await, for ``limit_s`` at most; raises ``TimeoutError``.
+
+    It is cancelled until it ends: ``asyncio.wait_for``, which nats-py uses, loses a cancellation now and then (3.11),
+    and a client that a server refuses would then try for ever.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=limit_s)
+        if not done:
+            raise TimeoutError
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+    task.result()
+
+
 class _Listener:
     """What the client tells of its connection, passed on to the bus.
 
@@ -396,22 +415,22 @@ async def connect(
         client.tls_files = tls or TlsFiles()
         client.tls_files.context()
     try:
-        async with asyncio.timeout(connect_timeout_s):
-            await client.connect(
-                urls,
-                name=name,
-                error_cb=listener.on_error,
-                disconnected_cb=listener.on_disconnect,
-                reconnected_cb=listener.on_reconnect,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
-                connect_timeout=2,
-                ping_interval=_PING_S,
-                max_outstanding_pings=_PINGS,
-                pending_size=16 * 1024 * 1024,
-                allow_reconnect=True,
-                **(options or {}),
-            )
+        connecting = client.connect(
+            urls,
+            name=name,
+            error_cb=listener.on_error,
+            disconnected_cb=listener.on_disconnect,
+            reconnected_cb=listener.on_reconnect,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # slept as a float
+            connect_timeout=2,
+            ping_interval=_PING_S,
+            max_outstanding_pings=_PINGS,
+            pending_size=16 * 1024 * 1024,
+            allow_reconnect=True,
+            **(options or {}),
+        )
+        await _within(connecting, connect_timeout_s)
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.close()
         reason = listener.told or str(error) or type(error).__name__

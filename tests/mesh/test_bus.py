@@ -1,6 +1,7 @@
 """The connection: every wait ends, and what the bus refused is told with its reason."""
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -12,7 +13,7 @@ from nats.aio.client import Client
 from benchmarks.chaos.proxy import Proxy
 from mesh import bus as bus_module
 from mesh import subjects
-from mesh.bus import connect
+from mesh.bus import _within, connect
 from mesh.errors import BusUnavailableError, TerminalError
 from mesh.identity import Identity
 from mesh.journal import Message
@@ -154,3 +155,19 @@ async def test_a_connection_that_dies_without_a_word_is_given_up_within_seconds(
             async with asyncio.timeout(6.0):
                 await reconnected.wait()
             assert await bus.at(subjects.JOURNAL, 1) is None
+
+
+async def test_a_connection_that_does_not_come_about_ends_though_a_cancellation_is_lost() -> None:
+    lost = 0
+
+    async def stubborn() -> None:
+        nonlocal lost
+        while lost < 3:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            lost += 1
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        await _within(stubborn(), 0.01)
+    assert lost == 3

@@ -430,10 +430,10 @@ async def test_an_answer_acknowledges_no_delivery_of_anothers(mesh: Mesh) -> Non
 async def test_a_consumer_delivers_into_no_stream(mesh: Mesh, target: str, headers_only: bool) -> None:
     client, admin = await mesh.connect("planner"), await mesh.connect("admin")
     await admin.jetstream().publish("$KV.TRUST.somebody", b"{}")
-    before = await state(admin)
+    before = {stream: counts[:2] for stream, counts in (await state(admin)).items()}
     config = {"name": "thief", "deliver_subject": target, "ack_policy": "none", "headers_only": headers_only}
     request = json.dumps({"stream_name": "KV_TRUST", "config": config}).encode()
     await client.request("$JS.API.CONSUMER.CREATE.KV_TRUST.thief", request, timeout=5)
     await asyncio.sleep(0.3)
     await client.request("$JS.API.CONSUMER.DELETE.KV_TRUST.thief", b"", timeout=5)
-    assert await state(admin) == before
+    assert {stream: counts[:2] for stream, counts in (await state(admin)).items()} == before

@@ -7,6 +7,7 @@ imports what its role may say and hear, one by one, and an answer that was sent 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from mesh.errors import SettingsError
@@ -99,9 +100,14 @@ def user_entry(user: BusUser) -> dict[str, Any]:
     return {"nkey": user.public_key, "permissions": permissions}
 
 
+@lru_cache(maxsize=4096)
+def _tokens(subject: str) -> tuple[str, ...]:
+    return tuple(subject.split("."))
+
+
 def covers(pattern: str, subject: str) -> bool:
     """Whether every subject that matches the second pattern also matches the first."""
-    wide, narrow = pattern.split("."), subject.split(".")
+    wide, narrow = _tokens(pattern), _tokens(subject)
     for place, token in enumerate(wide):
         if token == ">":
             return len(narrow) > place
@@ -112,7 +118,7 @@ def covers(pattern: str, subject: str) -> bool:
 
 def meets(one: str, other: str) -> bool:
     """Whether there is a subject that matches both patterns."""
-    left, right = one.split("."), other.split(".")
+    left, right = _tokens(one), _tokens(other)
     for a, b in zip(left, right, strict=False):
         if ">" in (a, b):
             return True
@@ -179,10 +185,12 @@ def _offered(
                 )
 
 
-def _widest(subjects: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=64)
+def _widest(subjects: tuple[str, ...]) -> tuple[str, ...]:
     """Without those that another one covers: a subject that is imported twice is answered twice."""
-    every = list(dict.fromkeys(subjects))
-    return [one for one in every if not any(other != one and covers(other, one) for other in every)]
+    every = tuple(dict.fromkeys(subjects))
+    wide = [subject for subject in every if subject.endswith(">") or "*" in subject]
+    return tuple(one for one in every if not any(other != one and covers(other, one) for other in wide))
 
 
 def _service(subject: str, accounts: list[str]) -> dict[str, Any]:

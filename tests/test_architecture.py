@@ -9,7 +9,7 @@ import pytest
 from tests.sources import parsed
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks")
+PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks", "deploy")
 
 
 def modules(part: str) -> Iterator[Path]:

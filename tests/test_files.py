@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.sources import parsed
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks")
+PARTS = ("mesh", "agents", "memory_service", "policy_service", "console", "packs", "benchmarks", "deploy")
 TOP = {"pyproject.toml", "README.md", "Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "requirements.lock"}
 TOP |= {*PARTS, "deploy", "docs", "tests"}
 LONGEST_MODULE = 500

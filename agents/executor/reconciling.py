@@ -24,6 +24,7 @@ from mesh.errors import BusUnavailableError, TerminalError, ToolError
 log = structlog.get_logger(__name__)
 
 EVERY_S = 5.0
+_PAUSE_S = 0.05  # between pages: a target with a long past must not take the process from its work
 _PAGE = 512  # subjects in one question to the journal, of at most 1,024
 _KEYS_MAX = 1_000_000  # keys remembered a target, 50 bytes each; the oldest go first
 _PREFIX = "wm-"
@@ -101,6 +102,7 @@ class Reconciler:
             unknown = await self._unknown(source.domain, page.changes)
             after = self._take(source, before, page.changes, unknown, page.cursor)
             _count(source, before, after)
+            await asyncio.sleep(_PAUSE_S)
         metrics.ACTIONS_CHECKED_AT.labels(source.domain, source.target).set(unix())
 
     async def _unknown(self, domain: str, changes: Sequence[Applied]) -> frozenset[str]:

@@ -52,24 +52,25 @@ class Shadow:
         self, change: LearnedChange, endings: Sequence[Ending], in_force: Iterable[LearnedUse]
     ) -> ShadowReport:
         """What the change would have meant for these tasks, beside the other changes in force."""
+        if self._planner is None:  # imports a second's worth: others come in between
+            self._planner = (await asyncio.to_thread(load_replays))["planner"]
         assumed = assume(change, in_force)
         found: list[tuple[Ending, str, str]] = []
         for ending in endings:
             items = await self._journal.task(ending.task_id, ending.domain)
-            found.append((ending, *self._again(ending, items, assumed)))
+            found.append((ending, *_again(self._planner, ending, items, assumed)))
             await asyncio.sleep(0)  # planning is pure and takes a millisecond: others come in between
         return report_of(found)
 
-    def _again(self, ending: Ending, items: Sequence[Stored], assumed: Sequence[LearnedUse]) -> tuple[str, str]:
-        plan = next(iter(plans_of(items)), None)
-        if plan is None:
-            return UNKNOWN, "the journal has no plan of it"
-        if self._planner is None:
-            self._planner = load_replays()["planner"]
-        replayed = self._planner(Recorded(items, learned=assumed))
-        if replayed.plan is None:
-            return UNKNOWN, replayed.unknown or "it cannot be planned again"
-        return judge(ending.status, plan, replayed.plan)
+
+def _again(planner: Replay, ending: Ending, items: Sequence[Stored], assumed: Sequence[LearnedUse]) -> tuple[str, str]:
+    plan = next(iter(plans_of(items)), None)
+    if plan is None:
+        return UNKNOWN, "the journal has no plan of it"
+    replayed = planner(Recorded(items, learned=assumed))
+    if replayed.plan is None:
+        return UNKNOWN, replayed.unknown or "it cannot be planned again"
+    return judge(ending.status, plan, replayed.plan)
 
 
 def assume(change: LearnedChange, in_force: Iterable[LearnedUse]) -> tuple[LearnedUse, ...]:

@@ -98,9 +98,9 @@ def restore(
 
 async def _backup(folder: Path, with_keys: bool, settings: Settings) -> Manifest:
     site = _site(settings)
-    options = site.admin.nats_options()
+    url, options, tls = bus_url(settings), site.admin.nats_options(), settings.bus.tls
     with _bar("taking", None) as seen:
-        async with connect(bus_url(settings), name="admin/backup", options=options, request_timeout_s=30) as bus:
+        async with connect(url, name="admin/backup", options=options, tls=tls, request_timeout_s=30) as bus:
             return await taking.take(bus, site, folder, with_keys=with_keys, seen=seen)
 
 

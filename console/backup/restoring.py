@@ -107,7 +107,8 @@ async def _server(settings: Settings, site: Site) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _connected(url: str, site: Site, name: str) -> AsyncIterator[Bus]:
     options = site.identity(name).nats_options()
-    async with connect(url, name=f"{name}/restore", options=options, request_timeout_s=30) as bus:
+    tls = site.settings.bus.tls
+    async with connect(url, name=f"{name}/restore", options=options, tls=tls, request_timeout_s=30) as bus:
         yield bus
 
 

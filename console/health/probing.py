@@ -7,14 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats.errors
-from nats.aio.client import Client
-
 from console.audit import reading
 from console.health.judging import Check, fail, ok
 from mesh import durability, streams
 from mesh.bus import Bus, connect
-from mesh.errors import SignatureError, TerminalError, WorkmeshError
+from mesh.errors import BusUnavailableError, SignatureError, TerminalError, WorkmeshError
 from mesh.identity import Identity
 from mesh.permissions import STREAMS
 from mesh.settings import Settings
@@ -23,29 +20,24 @@ from mesh.site import PROCESSES
 _FORBIDDEN = "task.decision.-.doctor.-"
 """A decision of no domain: only policy may publish decisions, and even its own would be of no task."""
 _WAIT_S = 1.0
+_CONNECT_S = 3.0
 
 
 async def probe(bus: Bus, url: str, settings: Settings) -> AsyncIterator[Check]:
     """Try them one after the other."""
-    yield await _anonymous(url)
+    yield await _anonymous(url, settings)
     yield await _permissions(url, settings)
     yield await _trusted(bus, settings)
     yield await _durable(bus, settings)
 
 
-async def _anonymous(url: str) -> Check:
-    client = Client()
-    try:
-        await client.connect(url.split(","), allow_reconnect=False, connect_timeout=2, error_cb=_refused)
-    except (nats.errors.Error, OSError, TimeoutError):
+async def _anonymous(url: str, settings: Settings) -> Check:
+    try:  # the operator's own connection stands: what differs is the key
+        async with connect(url, name="doctor", tls=settings.bus.tls, connect_timeout_s=_CONNECT_S):
+            mend = "give it the users of `workmesh bus config`, and no default user"
+            return fail("access", "the bus lets anybody in", mend)
+    except BusUnavailableError:
         return ok("access", "the bus lets nobody in without a key")
-    finally:
-        await client.close()
-    return fail("access", "the bus lets anybody in", "give it the users of `workmesh bus config`, and no default user")
-
-
-async def _refused(error: Exception) -> None:
-    """It comes as an error of the connection too."""
 
 
 def _own(settings: Settings) -> list[Path]:
@@ -54,7 +46,7 @@ def _own(settings: Settings) -> list[Path]:
 
 async def _permissions(url: str, settings: Settings) -> Check:
     held = [path for path in _own(settings) if path.stem != "policy"]
-    for path, may in zip(held, await asyncio.gather(*(_may(url, path) for path in held)), strict=True):
+    for path, may in zip(held, await asyncio.gather(*(_may(url, path, settings) for path in held)), strict=True):
         if isinstance(may, WorkmeshError):
             mend = f"`workmesh keys rotate {path.stem}` makes a new key; with a bus of your own, renew its users"
             return fail("permissions", f"the key of {path.stem}: {may}", mend)
@@ -64,10 +56,11 @@ async def _permissions(url: str, settings: Settings) -> Check:
     return ok("permissions", f"held for {', '.join(path.stem for path in held)}" if held else "no keys of roles here")
 
 
-async def _may(url: str, path: Path) -> bool | WorkmeshError:
+async def _may(url: str, path: Path, settings: Settings) -> bool | WorkmeshError:
     try:
         options = Identity.load(path).nats_options()
-        async with connect(url, name="doctor", options=options, request_timeout_s=_WAIT_S) as bus:
+        tls = settings.bus.tls
+        async with connect(url, name="doctor", options=options, tls=tls, request_timeout_s=_WAIT_S) as bus:
             try:  # it expects what cannot be: were it allowed, the stream would still not take it
                 await bus.request(_FORBIDDEN, b"", {"Nats-Expected-Last-Sequence": str(2**62)})
             except TerminalError:

@@ -112,7 +112,7 @@ async def test_a_bus_without_users_is_told(tmp_path: Path) -> None:
     try:
 
         async def lets_in() -> bool:
-            return (await probing._anonymous(f"nats://127.0.0.1:{port}")).verdict == "fail"
+            return (await probing._anonymous(f"nats://127.0.0.1:{port}", Settings())).verdict == "fail"
 
         await until(lets_in)
     finally:

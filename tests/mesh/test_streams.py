@@ -185,8 +185,10 @@ async def external(folder: Path, *, tells: bool, **jetstream: Any) -> AsyncItera
     config["accounts"]["MESH"]["users"] = [{"user": "u", "password": "p"}]
     if tells:
         question = "$SYS.REQ.SERVER.PING.JSZ"
-        config["accounts"]["SYS"]["exports"] = [{"service": question, "accounts": ["MESH"]}]
-        config["accounts"]["MESH"]["imports"] = [{"service": {"account": "SYS", "subject": question}, "to": JSZ}]
+        (told,) = config["accounts"]["SYS"]["exports"]
+        told["accounts"].append("MESH")
+        asks = {"service": {"account": "SYS", "subject": question}, "to": JSZ}
+        config["accounts"]["MESH"].setdefault("imports", []).append(asks)
     path = folder / "nats.conf"
     path.write_text(json.dumps(config))
     process = await asyncio.create_subprocess_exec(str(find_binary()), "-c", str(path))

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from mesh.checkpoint import open_database
+from mesh.clock import unix
 
 BY_PROXY = "proxy"
 """In the place of a token's id, for one who came by the proxy."""
@@ -36,7 +37,7 @@ class Session:
 class Sessions:
     """The sessions in force."""
 
-    def __init__(self, path: Path, lasts_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, lasts_s: float, clock: Callable[[], float] = unix) -> None:
         self._database = open_database(path, _SCHEMA)
         self._lasts_s = lasts_s
         self._clock = clock

@@ -24,7 +24,7 @@ def test_a_session_is_found_by_its_secret_until_its_time_is_over(tmp_path: Path)
     sessions = Sessions(tmp_path / "s.db", 60, clock)
     secret, made = sessions.open("carla", "abc")
     assert sessions.find(secret) == made
-    assert sessions.find("x" + secret[1:]) is None
+    assert sessions.find(("y" if secret[0] == "x" else "x") + secret[1:]) is None
     assert secret.encode() not in (tmp_path / "s.db").read_bytes() + (tmp_path / "s.db-wal").read_bytes()
     clock.at += 61
     assert sessions.find(secret) is None

@@ -31,12 +31,16 @@ async def check(
         else:
             faults += stream_faults(info["config"], replicas)
     if stage is not None:
-        info = await bus.api(f"CONSUMER.INFO.{stage.stream}.{stage.stage}")
-        if "error" in info:
-            faults.append(f"consumer {stage.stage} of {stage.stream}: {info['error'].get('description')}")
-        else:
-            faults += consumer_faults(info["config"], ack_wait_s)
+        faults += await stage_faults(bus, stage, ack_wait_s)
     return faults
+
+
+async def stage_faults(bus: Bus, stage: streams.ConsumerSpec, ack_wait_s: float) -> list[str]:
+    """What the durable consumer of a stage lacks, or that there is none."""
+    info = await bus.api(f"CONSUMER.INFO.{stage.stream}.{stage.stage}")
+    if "error" in info:
+        return [f"consumer {stage.stage} of {stage.stream}: {info['error'].get('description')}"]
+    return consumer_faults(info["config"], ack_wait_s)
 
 
 async def require(

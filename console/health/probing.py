@@ -85,11 +85,7 @@ async def _durable(bus: Bus, settings: Settings) -> Check:
     given = settings.bus
     faults = await durability.check(bus, STREAMS, None, replicas=given.replicas, ack_wait_s=given.ack_wait_s)
     for stage in streams.STAGES:
-        info = await bus.api(f"CONSUMER.INFO.{stage.stream}.{stage.stage}")
-        if "error" in info:
-            faults.append(f"consumer {stage.stage} of {stage.stream}: {info['error'].get('description')}")
-        else:
-            faults += durability.consumer_faults(info["config"], given.ack_wait_s)
+        faults += await durability.stage_faults(bus, stage, given.ack_wait_s)
     if faults:
         return fail("durability", "; ".join(faults), "docs/journal.md says what each process asks for, and why")
     return ok("durability", f"on disk before it is acknowledged, {given.replicas} {_copies(given.replicas)}")

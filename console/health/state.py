@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from console.audit import reading
 from mesh import quarantine, service, streams, subjects
 from mesh.approvals import Nothing, Waiting
@@ -16,18 +14,11 @@ from mesh.errors import BusUnavailableError, WorkmeshError
 from mesh.halts import HALT, why
 from mesh.permissions import BUCKETS, STREAMS, kv_stream
 from mesh.records import Purpose, Struct
+from mesh.registry import Entry, entries
 from mesh.restored import RESTORED, Restored
 from mesh.settings import Settings
 
 _ANSWER_S = 3.0
-
-
-class Living(Struct, frozen=True, kw_only=True):
-    """A process that said in the last 30 s that it lives."""
-
-    role: str
-    instance: str
-    since: datetime
 
 
 class StageLine(Struct, frozen=True, kw_only=True):
@@ -75,7 +66,7 @@ class State(Struct, frozen=True, kw_only=True):
     ahead_s: float
     storage: int
     storage_max: int
-    processes: tuple[Living, ...]
+    processes: tuple[Entry, ...]
     stages: tuple[StageLine, ...]
     streams: tuple[StreamLine, ...]
     missing: tuple[str, ...]
@@ -99,7 +90,7 @@ async def read_state(bus: Bus, settings: Settings) -> State:
         ahead_s=await _ahead_s(bus),
         storage=int(account.get("storage", 0)),
         storage_max=int(account.get("limits", {}).get("max_storage", -1)),
-        processes=await _living(bus),
+        processes=tuple(await entries(bus)),
         stages=tuple([await _stage(bus, spec) for spec in streams.STAGES]),
         streams=tuple(_stream(name, info) for name, info in there.items()),
         missing=tuple(name for name in infos if name not in there),
@@ -120,12 +111,6 @@ async def _ahead_s(bus: Bus) -> float:
         return 0.0
     there = datetime.fromisoformat(info["ts"])
     return (before + (after - before) / 2 - there).total_seconds()
-
-
-async def _living(bus: Bus) -> tuple[Living, ...]:
-    said = [message.data async for message in reading.messages(bus, kv_stream(subjects.REGISTRY_BUCKET))]
-    found = [msgspec.json.decode(data, type=Living) for data in said if data]
-    return tuple(sorted(found, key=lambda each: (each.role, each.instance)))
 
 
 async def _stage(bus: Bus, spec: streams.ConsumerSpec) -> StageLine:

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from console.health.judging import judge
-from console.health.state import AuditLine, Living, People, StageLine, State, StreamLine
+from console.health.state import AuditLine, People, StageLine, State, StreamLine
+from mesh.registry import Entry
 from mesh.settings import Settings
 from mesh.site import ROLES
 
@@ -18,7 +19,7 @@ GOOD = State(
     ahead_s=0.01,
     storage=10,
     storage_max=1000,
-    processes=tuple(Living(role=role, instance=f"{role}-1", since=AT) for role in ROLES),
+    processes=tuple(Entry(role=role, instance=f"{role}-1", since=AT) for role in ROLES),
     stages=(StageLine(stage="planner", waiting=2, in_hand=1, oldest_s=0.4),),
     streams=(StreamLine(name="JOURNAL", messages=5, bytes=10, max_bytes=-1, replicas=1, down=()),),
     missing=(),

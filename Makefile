@@ -8,6 +8,9 @@ STAMP := $(VENV)/installed
 SERVERS := tests/mcp_servers/node_modules/.package-lock.json
 AXE := tests/ops/node_modules/.package-lock.json
 
+# A site is eight processes: without compiled modules each start takes a quarter longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests of time limits: beside others they say more about the machine than about the product.
 ALONE := tests/crash/test_halts.py tests/mesh/test_pump.py tests/mesh/test_recall.py tests/mesh/test_supervisor.py tests/console/test_demo.py
 
@@ -47,7 +50,7 @@ check: install
 
 # A file of tests stays with one worker: its tests may share a site. The folder is short, for sockets have short names.
 test: install $(SERVERS)
-	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --basetemp $$folder/t --ignore=tests/ops $(ALONE:%=--ignore=%) && \
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --basetemp $$folder/t --ignore=tests/ops $(ALONE:%=--ignore=%) && \
 		$(BIN)/python -m pytest -q $(ALONE); \
 		status=$$?; rm -rf $$folder; exit $$status
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,15 @@ import pytest
 from tests.mesh.live_mesh import LiveMesh, live_mesh, prepare
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that may take longest first, so that at the end no worker is left alone with one of them."""
+    longest: Counter[Path] = Counter()
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        longest[item.path] += int(limit.args[0]) if limit else 1
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ and limit (k 1.04, h 2.26) are the defaults of ``algo.cusum`` in the R package s
 """
 
 import math
-
-import numpy as np
+import statistics
 
 from packs.outbreak.detectors.reading import Reading, State, silent
 from packs.outbreak.series import Series
@@ -53,7 +52,7 @@ def _expected(series: Series) -> float | None:
     seasons = series.same_season(_YEARS, _HALF_WIDTH)
     if len(seasons) < 2:
         return None
-    return max(_LEAST, float(np.median([float(season.mean()) for season in seasons])))
+    return max(_LEAST, statistics.median(float(season.sum()) / len(season) for season in seasons))
 
 
 def _standardised(count: float, mean: float) -> float:

@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 
 from mesh import quarantine as items
+from mesh.bus import Bus
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import WorkmeshError
 from mesh.journal import committing
@@ -43,7 +44,7 @@ def list_(as_json: bool, config: Path | None) -> None:
 @config_option
 def show(item: str, as_json: bool, config: Path | None) -> None:
     """Show one ITEM with the original bytes."""
-    found = run_async(_find(item, config))
+    found = run_async(_show(item, config))
     if as_json:
         print_json({"id": found.id, **_plain(found)})
         return
@@ -68,18 +69,22 @@ async def _waiting(config: Path | None) -> list[Quarantined]:
         return await items.waiting(bus)
 
 
-async def _find(item_id: str, config: Path | None) -> Quarantined:
-    for item in await _waiting(config):
-        if item.id == item_id:
-            return item
-    raise WorkmeshError(f"no item {item_id!r} waits in quarantine: see `workmesh quarantine list`")
+async def _show(item: str, config: Path | None) -> Quarantined:
+    async with operator_bus(config) as (_, bus):
+        return await _find(bus, item)
 
 
-async def _release(item_id: str, person: str, config: Path | None) -> Quarantined:
-    item = await _find(item_id, config)
+async def _release(item: str, person: str, config: Path | None) -> Quarantined:
     async with operator_bus(config) as (_, bus), committing(bus) as committer:
-        await items.release(committer, item, person=person)
-    return item
+        found = await _find(bus, item)
+        await items.release(committer, found, person=person)
+    return found
+
+
+async def _find(bus: Bus, item: str) -> Quarantined:
+    if (found := await items.find(bus, item)) is None:
+        raise WorkmeshError(f"no item {item!r} waits in quarantine: see `workmesh quarantine list`")
+    return found
 
 
 def _plain(item: Quarantined) -> dict[str, object]:

@@ -5,7 +5,6 @@ certificate takes the place of the old one at once, with a key of its own.
 """
 
 import ipaddress
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mesh import files
 from mesh.clock import now
 from mesh.errors import SettingsError
 
@@ -98,8 +98,8 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
         certificate = builder.sign(self._key, hashes.SHA256())
-        _write(self.folder / f"{name}.key", _pem(key), 0o600)
-        _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        files.put(self.folder / f"{name}.key", _pem(key), 0o600)
+        files.put(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
         return read(path)
 
 
@@ -127,8 +127,8 @@ def _make_authority(key_path: Path, path: Path) -> None:
         .add_extension(_key_usage(authority=True), True)
     )
     certificate = builder.sign(key, hashes.SHA256())
-    _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-    _write(key_path, _pem(key), 0o600)
+    files.put(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    files.put(key_path, _pem(key), 0o600)
 
 
 def _builder(name: str, key: ec.EllipticCurvePrivateKey, ends: datetime) -> x509.CertificateBuilder:
@@ -176,18 +176,6 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Put a file in its place whole, with this mode from its first byte on."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _kind(certificate: x509.Certificate) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import httpx2
 import msgspec
 
+from mesh import files
 from mesh.clock import now
 from mesh.errors import NotSentError, SettingsError, ToolRefusedError, UncertainError
 from mesh.settings import Settings
@@ -81,11 +82,7 @@ class NoticeFolder:
                     os.link(part, path)
             finally:
                 part.unlink(missing_ok=True)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        files.sync_folder(self._folder)
         return Delivered(to=str(path))
 
 

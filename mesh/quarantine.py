@@ -161,6 +161,11 @@ async def waiting(bus: Bus) -> list[Quarantined]:
     return list(items.values())
 
 
+async def find(bus: Bus, item: str) -> Quarantined | None:
+    """The item of this id; ``None`` when it does not wait (any more)."""
+    return next((each for each in await waiting(bus) if each.id == item), None)
+
+
 def is_mendable(item: Quarantined) -> bool:
     """Whether a person may change what is released: what came from outside, as text, and is here whole."""
     if item.kept or not (item.stream == subjects.EVENTS or (item.stream == "" and item.stage == _INTAKE)):

@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from agents.intake.process import tokens_path
-from agents.intake.tokens import add_token, read_tokens, remove_token
+from agents.intake.tokens import add_token, remove_token, tokens_of
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.operator import operator_bus
 from mesh.originals import Originals
@@ -47,7 +47,7 @@ def revoke(name: str, config: Path | None) -> None:
 @config_option
 def tokens(as_json: bool, config: Path | None) -> None:
     """List who has a token."""
-    found = read_tokens(tokens_path(load(config)))
+    found = tokens_of(tokens_path(load(config))).read()
     if as_json:
         print_json([{"name": each.name, "domains": list(each.domains)} for each in found])
         return

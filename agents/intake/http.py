@@ -22,13 +22,14 @@ from agents.intake.cloud import RequestError, split, structured
 from agents.intake.door import Admitted, ConflictingError, Door, Ready, Source
 from agents.intake.pressure import Pressure
 from agents.intake.signatures import UnsignedError, check
-from agents.intake.tokens import Token, Tokens
+from agents.intake.tokens import Token
 from mesh import faultpoints, metrics, subjects
 from mesh.admission import Rejected, read
 from mesh.clock import now, unix
 from mesh.errors import RetryableError, TerminalError
 from mesh.pack import Pack
 from mesh.settings import IntakeSettings
+from mesh.tokens import TokenFile
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Reception:
         pressure: Pressure,
         packs: Mapping[str, Pack],
         settings: IntakeSettings,
-        tokens: Tokens,
+        tokens: TokenFile[Token],
         sources: Mapping[str, Source],
         hooks: Mapping[str, Hook],
     ) -> None:

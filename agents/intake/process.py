@@ -15,7 +15,7 @@ from agents.intake.http import Hook, Reception
 from agents.intake.marks import BucketMarks
 from agents.intake.pollers import poll
 from agents.intake.pressure import Pressure
-from agents.intake.tokens import Tokens
+from agents.intake.tokens import tokens_of
 from mesh import subjects
 from mesh.errors import SettingsError, TerminalError
 from mesh.event_index import EventIndex
@@ -65,7 +65,9 @@ async def _receive(process: Process, door: Door, pressure: Pressure, sources: Ma
         for name, setting in intake.sources.items()
         if isinstance(setting, Webhook)
     }
-    reception = Reception(door, pressure, process.packs, intake, Tokens(tokens_path(process.settings)), sources, hooks)
+    reception = Reception(
+        door, pressure, process.packs, intake, tokens_of(tokens_path(process.settings)), sources, hooks
+    )
     tls = Tls(intake.tls_certificate, intake.tls_key, intake.tls_clients) if intake.tls_certificate else None
     if tls is None and intake.tls_clients:
         raise SettingsError("intake.tls_clients: give intake.tls_certificate and intake.tls_key too")

@@ -4,13 +4,13 @@ The rule: a file that is not as the manifest says is never given to a server.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from mesh import files
 from mesh.errors import SignatureError, WorkmeshError
 from mesh.identity import Identity
 from mesh.record import Json
@@ -68,13 +68,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 def write_manifest(folder: Path, manifest: Manifest, admin: Identity) -> None:
     """Sign it, and put it there as the last file: a folder without it is no backup."""
-    part = folder / f"{MANIFEST}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(bytes(sign(manifest, BACKUP_TYPE, admin)))
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(folder / MANIFEST)
+    files.put(folder / MANIFEST, bytes(sign(manifest, BACKUP_TYPE, admin)))
 
 
 def read_manifest(folder: Path, root: str = "") -> Manifest:

@@ -9,7 +9,6 @@ from rich.table import Table
 from console.web.places import tokens_path
 from console.web.tokens import add_token, read_tokens, remove_tokens
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
-from mesh.clock import now
 from mesh.errors import WorkmeshError
 from mesh.operator import operator_bus
 from mesh.settings import load
@@ -43,7 +42,7 @@ def token(person: str, days: int, as_json: bool, config: Path | None) -> None:
 @config_option
 def tokens(as_json: bool, config: Path | None) -> None:
     """List who has a token, and until when."""
-    found = [each for each in read_tokens(tokens_path(load(config))) if each.expires_at > now()]
+    found = read_tokens(tokens_path(load(config)))
     if as_json:
         print_json([{"id": each.id, "person": each.person, "expires_at": each.expires_at} for each in found])
         return

@@ -71,10 +71,9 @@ class Quarantine:
 
     async def _find(self, request: Request) -> Quarantined:
         wanted = request.path_params["item"]
-        for item in await items.waiting(self._desk.bus):
-            if item.id == wanted:
-                return item
-        raise DeniedError(404, f"no item {wanted} waits in quarantine (any more)")
+        if (found := await items.find(self._desk.bus, wanted)) is None:
+            raise DeniedError(404, f"no item {wanted} waits in quarantine (any more)")
+        return found
 
     def _page(
         self, request: Request, viewer: Viewer, item: Quarantined, *, text: str | None = None, problem: str = ""

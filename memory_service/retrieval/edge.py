@@ -6,7 +6,6 @@ milliseconds (decision 0033).
 """
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import structlog
 
 from memory_service.retrieval.documents import Where
 from memory_service.retrieval.vectors import Entry, VectorIndexError, subjects_of
+from mesh import files
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class EdgeIndex:
         if self._fresh is None or self._begun is None:
             raise VectorIndexError("no generation was begun")
         _called(self._fresh.flush)
-        _write_whole(self._folder / _CURRENT, msgspec.json.encode(self._begun))
+        files.put(self._folder / _CURRENT, msgspec.json.encode(self._begun))
         before = self._shard
         self._shard, self._current = self._fresh, self._begun
         self._fresh = self._begun = None
@@ -209,13 +209,3 @@ def _filter(where: Where) -> qdrant.Filter:
             if value or key == "scope"
         ]
     )
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The file has either its old or its new content, whatever happens."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

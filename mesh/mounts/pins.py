@@ -3,13 +3,12 @@
 The rule: a tool is called only while its server still defines it as it is pinned.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from mesh import files
 from mesh.canonical import canonical_json, digest
 from mesh.errors import SettingsError
 from mesh.mounts.declaration import Part
@@ -74,17 +73,8 @@ def read_pins(mount: Path) -> Pins:
 
 def write_pins(mount: Path, pins: Pins) -> None:
     """Put the pins beside a mount's file, whole or not at all, in a form that version control shows well."""
-    path = pins_path(mount)
     data = msgspec.json.format(msgspec.json.encode(pins, order="sorted"), indent=2) + b"\n"
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".pins")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    files.put(pins_path(mount), data, 0o644)
 
 
 def merged(old: Pins, new: Iterable[Pinned], keep: Iterable[str]) -> Pins:

@@ -24,7 +24,7 @@ from agents.intake.door import Door, arrival_of
 from agents.intake.http import Hook, Reception
 from agents.intake.mail.message import mail_key
 from agents.intake.pressure import Pressure
-from agents.intake.tokens import Tokens, add_token
+from agents.intake.tokens import add_token, tokens_of
 from mesh import quarantine, subjects
 from mesh.journal import Message
 from mesh.settings import IntakeSettings
@@ -148,7 +148,7 @@ def _reception() -> tuple[Any, str]:
 
     read = {name: Hook(partial(secrets, name), 300) for name in hooks}
     reception = Reception(
-        door, cast(Pressure, _Open()), {"ledger": pack}, IntakeSettings(), Tokens(path), configured, read
+        door, cast(Pressure, _Open()), {"ledger": pack}, IntakeSettings(), tokens_of(path), configured, read
     )
     return reception.app(), token
 

@@ -62,7 +62,7 @@ $(AXE): $(STAMP) tests/ops/package-lock.json
 # What needs a browser or a Prometheus, which Debian's packages bring.
 test-ops: install $(AXE)
 	tests/ops/tools.sh
-	folder=$$(mktemp -d /tmp/wm.XXXXXX) && PATH="$(CURDIR)/.tools/usr/bin:$$PATH" $(BIN)/python -m pytest -q --basetemp $$folder/t tests/ops; \
+	folder=$$(mktemp -d /tmp/wm.XXXXXX) && PATH="$(CURDIR)/.tools/usr/bin:$$PATH" $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --basetemp $$folder/t tests/ops; \
 		status=$$?; rm -rf $$folder; exit $$status
 
 test-live: install

@@ -36,10 +36,6 @@ class Prometheus:
         assert len(found) <= 1, query
         return float(found[0]["value"][1]) if found else 0.0
 
-    def over(self, query: str, start: float, end: float, steps: int = 60) -> list[dict[str, Any]]:
-        """The series of a query between two times (Unix seconds)."""
-        return self._get("query_range", query=query, start=start, end=end, step=max((end - start) / steps, 1.0))
-
     def targets(self) -> list[dict[str, Any]]:
         """What it scrapes."""
         answer = httpx2.get(f"{self.url}/api/v1/targets", timeout=20, trust_env=False).json()

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import math
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -16,13 +16,12 @@ import pytest
 import pytest_asyncio
 
 from console.slo.budget import budgets
+from deploy.grafana.asking import DASHBOARDS, Asked, queries
 from deploy.grafana.boards import BOARDS as DEPLOYED
-from deploy.grafana.picture import draw
 from tests.ops.prometheus import ROOT, run
 from tests.ops.watched import ROLES, Watched, watched
 
 DEPLOY = ROOT / "deploy"
-DASHBOARDS = DEPLOY / "grafana" / "dashboards"
 BOARDS = sorted(DASHBOARDS.glob("*.json"))
 SVG = "{http://www.w3.org/2000/svg}"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
@@ -51,42 +50,33 @@ async def test_every_process_is_found_by_the_registry_and_scraped(mesh: Watched)
     }
 
 
-def queries(board: Path) -> list[tuple[str, str]]:
-    """Title and expression of every query of a dashboard."""
-    made = json.loads(board.read_text("utf-8"))
-    return [(panel["title"], each["expr"]) for panel in made["panels"] for each in panel.get("targets", ())]
-
-
-def filled(query: str, since_s: float) -> str:
-    """The query with its variables, as Grafana would send it for the time since then."""
-    query = query.replace("$__rate_interval", "15s").replace("$__range", f"{since_s:.0f}s").replace("$domain", ".*")
-    assert "$" not in query, query
-    return query
+def asked(mesh: Watched) -> Asked:
+    """The mesh's Prometheus, about all that has happened."""
+    return Asked(mesh.prometheus.url, mesh.started, time.time(), rate_s=15)
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
 async def test_every_query_of_every_panel_answers_with_data(mesh: Watched, board: Path) -> None:
-    start, end = mesh.started, time.time()
-    empty = []
-    for title, query in queries(board):
-        series = mesh.prometheus.over(filled(query, end - start), start, end)
-        values = [float(value) for each in series for _, value in each["values"]]
-        if not any(math.isfinite(value) for value in values):
-            empty.append((title, query))
+    ask = asked(mesh)
+    empty = [(title, query) for title, query in queries(board) if not ask.has_data(query)]
     assert not empty
 
 
-async def test_dashboards_can_be_drawn_from_what_prometheus_has(mesh: Watched, tmp_path: Path) -> None:
+async def test_a_command_asks_them_and_draws_what_prometheus_has(mesh: Watched, tmp_path: Path) -> None:
     """As for the documentation: with ``PICTURES`` set, into that folder."""
-    start, end = mesh.started, time.time()
     folder = Path(os.environ.get("PICTURES", tmp_path))
+    minutes = str((time.time() - mesh.started) / 60)
+    argv = [sys.executable, "-m", "deploy.grafana.asking", "--prometheus", mesh.prometheus.url, "--rate", "15"]
+    said = await asyncio.to_thread(run, [*argv, "--minutes", minutes, "--draw", str(folder)])
+    assert all(path.stem in said for path in BOARDS)
     for board in DEPLOYED:
-        text = draw(board, lambda query: mesh.prometheus.over(filled(query, end - start), start, end))
-        root = ElementTree.fromstring(text)
+        root = ElementTree.parse(folder / f"{board.uid}.svg").getroot()
         drawn = {each.text for each in root.iter(f"{SVG}text")}
         assert {panel.title for panel in board.panels} <= drawn and "nothing yet" not in drawn
         assert len(list(root.iter(f"{SVG}polyline"))) > 3
-        (folder / f"{board.uid}.svg").write_text(text, encoding="utf-8")
+    argv = [*argv, "--prometheus", "http://127.0.0.1:1"]
+    done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True)
+    assert done.returncode == 1 and "no Prometheus answers at http://127.0.0.1:1" in done.stderr
 
 
 async def test_what_was_measured_is_what_happened(mesh: Watched) -> None:

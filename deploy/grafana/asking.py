@@ -43,6 +43,7 @@ class Asked:
 
     def __init__(self, url: str, start: float, end: float, rate_s: float = 60.0) -> None:
         self._url = url
+        self._client = httpx2.Client(base_url=url, timeout=_LIMIT_S, trust_env=False)
         self._start, self._end = start, end
         self._rate_s = rate_s
 
@@ -56,8 +57,7 @@ class Asked:
             "step": max(over / _STEPS, 1.0),
         }
         try:
-            answer = httpx2.post(f"{self._url}/api/v1/query_range", data=wanted, timeout=_LIMIT_S, trust_env=False)
-            said = answer.json()
+            said = self._client.post("/api/v1/query_range", data=wanted).json()
         except (httpx2.HTTPError, json.JSONDecodeError) as error:
             raise click.ClickException(f"no Prometheus answers at {self._url}: {error}") from error
         if said.get("status") != "success":

@@ -7,12 +7,14 @@ import difflib
 import doctest
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -21,22 +23,23 @@ from tests.docs.pages import ROOT, Block, Command, Example, commands, read_examp
 
 # Commands that only read are typed again until the page's answer comes: what they tell of is on its way.
 READING = (
-    "tasks list",
-    "trace",
-    "approvals list",
-    "approvals show",
-    "quarantine list",
-    "memory",
-    "keys list",
-    "policy list",
-    "policy explain",
-    "audit status",
-    "autonomy list",
-    "learn list",
-    "learn stats",
-    "learn show",
-    "status",
-    "doctor",
+    "workmesh tasks list",
+    "workmesh trace",
+    "workmesh approvals list",
+    "workmesh approvals show",
+    "workmesh quarantine list",
+    "workmesh memory",
+    "workmesh keys list",
+    "workmesh policy list",
+    "workmesh policy explain",
+    "workmesh audit status",
+    "workmesh autonomy list",
+    "workmesh learn list",
+    "workmesh learn stats",
+    "workmesh learn show",
+    "workmesh status",
+    "workmesh doctor",
+    "python -m deploy.grafana.asking",
 )
 INSTALL = "pip install --editable "
 _PATIENCE_S = 30.0
@@ -47,22 +50,33 @@ _same = doctest.OutputChecker().check_output
 
 
 class Reader:
-    """A context manager: follow examples inside it."""
+    """A context manager: follow examples inside it.
 
-    def __init__(self, page: Path) -> None:
+    ``env`` is added to the environment; ``replaced`` puts other words in the place of some that commands have and say
+    (a free port for the one on the page).
+    """
+
+    def __init__(
+        self, page: Path, *, env: Mapping[str, str] | None = None, replaced: Mapping[str, str] | None = None
+    ) -> None:
         self.page = page
         self.examples = read_examples(page)
+        self.said = ""
+        self._own = env or {}
+        self._replaced = replaced or {}
         self._followed = 0
         self._stack = ExitStack()
+        self._site: subprocess.Popen[str] | None = None
         self._python: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         # The system's own temporary folder: the path of a socket in it must stay under 108 bytes.
         name = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="wm-docs-", ignore_cleanup_errors=True))
         self.folder = Path(name)
-        (self.folder / "packs").symlink_to(ROOT / "packs")
+        for shown in ("packs", "deploy"):
+            (self.folder / shown).symlink_to(ROOT / shown)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("WORKMESH_")}
-        self._env = kept | {
+        self.env = kept | {
             "HOME": name,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": name,
@@ -70,6 +84,7 @@ class Reader:
             "WORKMESH_STATE_DIR": str(self.folder / ".workmesh"),
             "WORKMESH_CONSOLE__PORT": "-1",  # it has tests of its own
             "WORKMESH_MEMORY__EMBEDDER": "none",  # most of a second a site; the model has tests of its own
+            **self._own,
         }
         return self
 
@@ -110,29 +125,42 @@ class Reader:
             self._install(self.folder / command.text.removeprefix(INSTALL).strip())
             return
         end = time.monotonic() + _PATIENCE_S
-        again = command.text.startswith(tuple(f"workmesh {name}" for name in READING))
+        text, expected = self._mine(command.text), self._mine(command.expected)
+        again = text.startswith(READING)
         while True:
-            done = subprocess.run(
-                ["bash", "-c", command.text],
-                cwd=self.folder,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=_COMMAND_S,
-            )
-            if done.returncode == 0 and is_same(command.expected, done.stdout):
+            done = self._run(text)
+            if done.returncode == 0 and is_same(expected, done.stdout):
                 return
             if not again or time.monotonic() > end:
                 break
-        wrong = f"{place}: exit status {done.returncode} of: {command.text}\n"
-        raise AssertionError(wrong + difference(command.expected, done.stdout))
+        wrong = f"{place}: exit status {done.returncode} of: {text}\n"
+        raise AssertionError(wrong + difference(expected, done.stdout))
+
+    def _run(self, text: str) -> subprocess.CompletedProcess[str]:
+        shell = subprocess.Popen(
+            ["bash", "-c", text],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        if text.endswith("&"):
+            self._stack.callback(end_session, shell.pid)
+        self.said, _ = shell.communicate(timeout=_COMMAND_S)
+        return subprocess.CompletedProcess(text, shell.returncode, self.said)
+
+    def _mine(self, text: str) -> str:
+        for word, other in self._replaced.items():
+            text = text.replace(word, other)
+        return text
 
     def _install(self, folder: Path) -> None:
         """What ``pip install --editable`` does for a distribution that a command made."""
         install(folder / "pyproject.toml")
-        self._env["PYTHONPATH"] += f"{os.pathsep}{folder}"
+        self.env["PYTHONPATH"] += f"{os.pathsep}{folder}"
 
     def _run_python(self, block: Block, place: str) -> None:
         python = self._python = self._python or self._start_python()
@@ -153,8 +181,10 @@ class Reader:
         return self._start([sys.executable, "-W", "error", str(script)], "python.err", stdin=subprocess.PIPE)
 
     def _start_site(self, args: list[str], place: str) -> None:
+        if self._site is not None:
+            stop(self._site)
         command = [str(Path(sys.executable).parent / "workmesh"), "up", *args]
-        site = self._start([*command, "--state-dir", self._env["WORKMESH_STATE_DIR"]], "up.err")
+        site = self._site = self._start([*command, "--state-dir", self.env["WORKMESH_STATE_DIR"]], "up.err")
         assert site.stdout is not None
         first = site.stdout.readline()
         if not first.startswith("workmesh is up"):
@@ -165,7 +195,7 @@ class Reader:
         process = subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self._env,
+            env=self.env,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -200,6 +230,12 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+def end_session(leader: int) -> None:
+    """End whatever still runs of a session that was started here."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGTERM)
 
 
 def is_same(expected: str, got: str) -> bool:

@@ -74,6 +74,7 @@ class Process:
     stopping: asyncio.Event
     exit: AsyncExitStack
     options: Mapping[str, Any] = field(default_factory=dict)
+    works: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def writer(self) -> str:
@@ -90,6 +91,7 @@ class Process:
         gc.freeze()  # what was made at the start stays: no collection need look at it again
         gc.set_threshold(_GC_OBJECTS, 50, 100)
         log.info("process_ready", role=self.role)
+        self.works.set()
         notify("READY=1")
 
     async def run_stage(self, handler: Handler, *, places: int = 0, handler_timeout_s: float | None = None) -> None:
@@ -159,7 +161,14 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     """
     logs.configure(settings.log, role=role, instance=settings.instance)
     faultpoints.arm(os.environ.get(faultpoints.VARIABLE))
-    stopping = asyncio.Event()
+    stopping, works = asyncio.Event(), asyncio.Event()
+    bus: Bus | None = None
+
+    def unready() -> str:
+        if stopping.is_set() or bus is None or not works.is_set():
+            return "it is stopping" if stopping.is_set() else "it has not begun to work"
+        return "" if bus.client.is_connected else "it has no connection to the bus"
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     if unknown := set(settings.packs) - pack_names():
@@ -168,7 +177,7 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
     options = {name: pack.read_options(settings.packs.get(name)) for name, pack in packs.items()}
     identity = Identity.load(settings.identity_path(role))
     async with AsyncExitStack() as stack:
-        metrics_url = await stack.enter_async_context(exposition.serve(settings.metrics))
+        metrics_url = await stack.enter_async_context(exposition.serve(settings.metrics, ready=unready))
         log.info("metrics_served", url=metrics_url)
         bus = await _connect(stack, settings, identity, role, stopping)
         await _require_durable(bus, settings, role, stopping)
@@ -195,6 +204,7 @@ async def opened(settings: Settings, role: str) -> AsyncIterator[Process]:
             stopping=stopping,
             exit=stack,
             options=options,
+            works=works,
         )
         log.info("process_stopping", role=role)
 

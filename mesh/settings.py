@@ -249,9 +249,13 @@ class ConsoleSettings(_Section, frozen=True):
 
 
 class MetricsSettings(_Section, frozen=True):
-    """The metrics server: ``port`` 0 takes a free one, -1 turns it off."""
+    """The metrics server: ``port`` 0 takes a free one, -1 turns it off.
+
+    ``address`` is the host by which others reach it, where that is not ``host``: in a container ``host`` is 0.0.0.0.
+    """
 
     host: str = "127.0.0.1"
+    address: str = ""
     port: Annotated[int, msgspec.Meta(ge=-1, le=65_535)] = 0
 
 

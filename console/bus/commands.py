@@ -7,7 +7,9 @@ import msgspec
 
 from console.bus.asyncapi import document
 from console.bus.config import config
+from console.bus.making import make
 from console.bus.uplink import site, uplink
+from console.targets import command as targets
 from mesh.pack import load_packs
 from mesh.service import offered
 
@@ -18,7 +20,9 @@ def bus() -> None:
 
 
 bus.add_command(config)
+bus.add_command(make)
 bus.add_command(site)
+bus.add_command(targets)
 bus.add_command(uplink)
 
 

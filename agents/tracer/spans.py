@@ -30,6 +30,8 @@ from mesh.records import (
     Purpose,
     Result,
     ResultStatus,
+    Verdict,
+    Word,
 )
 
 _BAD_ENDS = (OutcomeStatus.FAILED, OutcomeStatus.COMPENSATED, OutcomeStatus.EXPIRED)
@@ -103,8 +105,10 @@ def _wait(task: Trail, decision: Decision) -> list[Span]:
     if decision.phase is not Phase.EXECUTE or asked is None or not isinstance(asked.record, Decision):
         return []
     until = asked.record.approve_by
-    expired = until is not None and task.item.time >= until
-    if not expired and any(isinstance(item.record, Approval) and item.seq > asked.seq for item in task.before):
+    expired = decision.verdict is Verdict.DENY and until is not None and task.item.time >= until
+    later = (item.record for item in task.before if item.seq > asked.seq)
+    words = [record.statement.word for record in later if isinstance(record, Approval)]
+    if words and not (expired and set(words) == {Word.APPROVE}):
         return []
     said = attributes.of_decision(asked.record)
     error = "nobody gave the word in time" if expired else ""

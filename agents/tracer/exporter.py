@@ -31,7 +31,7 @@ _PAGE = 256
 _PACE_S = 0.5  # nobody waits for a span: a page gathers meanwhile
 _AWAY_S = 1.0
 _RETRY_FIRST_S = 0.5
-_RETRY_MAX_S = 30.0
+_RETRY_MAX_S = 5.0  # a collector that is back is found in this time
 _TELL_AGAIN_S = 60.0
 _MEASURE_S = 1.0
 _SAID_MAX = 500
@@ -72,6 +72,8 @@ class Exporter:
         """Export until cancelled."""
         for result in ("exported", "refused"):
             _SPANS.of(result)
+        for why in ("away", "busy", "settings"):
+            metrics.TRACE_WAITS.labels(why)
         async with background(self._measure(), "measuring"):
             await self._patiently(self._open)
             while True:

@@ -20,7 +20,8 @@ GROUP = "workmesh.roles"
 @click.argument("role")
 @config_option
 def run(role: str, config: Path | None) -> None:
-    """Run one process of ROLE: perception, planner, policy, executor, learner, memory, auditor, model, intake, console.
+    """Run one process of ROLE: perception, planner, policy, executor, learner, memory, auditor, model, intake, console,
+    tracer.
 
     A copy on the same host has a name of its own behind a dash (executor-2), which is its role_instance.
     """

@@ -29,14 +29,15 @@ from mesh.errors import BusUnavailableError, WorkmeshError
 from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.operator import operating
-from mesh.settings import MODEL_SECRETS, Settings, load
-from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES, Site
+from mesh.settings import MODEL_SECRETS, TRACE_SECRETS, Settings, load
+from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES, TRACER, Site
 from mesh.supervisor import ChildSpec, ChildState, Supervisor
 from mesh.watch import watch
 
 log = structlog.get_logger(__name__)
 
 TARGETS = "prometheus.json"
+_ROLES = (*PROCESSES, CONSOLE, TRACER)
 _READY_S = 30.0
 _USE_MODELS = "WORKMESH_MODELS__USE"
 _STYLES = {ChildState.READY: "green", ChildState.FAILED: "bold red", ChildState.BACKING_OFF: "yellow"}
@@ -74,8 +75,13 @@ async def running(
     started = time.monotonic()
     env = {**(env or {}), **_models_known(settings, env or {})}
     if roles is None:
-        wanted = {MODEL: env[_USE_MODELS] == "yes", INTAKE: settings.intake.is_on, CONSOLE: console}
-        roles = [role for role in (*PROCESSES, CONSOLE) if wanted.get(role, True)]
+        wanted = {
+            MODEL: env[_USE_MODELS] == "yes",
+            INTAKE: settings.intake.is_on,
+            CONSOLE: console,
+            TRACER: settings.traces.is_on({**os.environ, **env}),
+        }
+        roles = [role for role in _ROLES if wanted.get(role, True)]
     site = Site(settings)
     async with AsyncExitStack() as stack:
         server = None
@@ -139,9 +145,11 @@ def role_spec(settings: Settings, role: str, config: Path | None, env: Mapping[s
         argv += ["--config", str(config.resolve())]
     if role != MODEL:
         env = {**env, **dict.fromkeys(MODEL_SECRETS, "")}
+    if role != TRACER:
+        env = {**env, **dict.fromkeys(TRACE_SECRETS, "")}
     port = settings.metrics.port
     if port > 0:
-        env = {**env, "WORKMESH_METRICS__PORT": str(port + (*PROCESSES, CONSOLE).index(role))}
+        env = {**env, "WORKMESH_METRICS__PORT": str(port + _ROLES.index(role))}
     own = {
         "WORKMESH_STATE_DIR": str(settings.state_dir.resolve()),
         "WORKMESH_ROLE_INSTANCE": f"{role}-1",

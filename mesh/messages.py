@@ -139,12 +139,15 @@ class Messages:
         self._client = client
         self._plain = plain
 
-    async def ask(self, question: Question, *, timeout_s: float) -> Reply:
+    async def ask(self, question: Question, *, timeout_s: float, traceparent: str = "") -> Reply:
         """One call; raises ``NotBilledError``, ``UnknownFateError`` or ``RejectedError``."""
+        headers = {"traceparent": traceparent} if traceparent else None
         timeout = httpx2.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
         # The client's own limit is for each read: a server that drips would never meet it.
         async with _mapped(timeout_s), _within(timeout_s):
-            raw = await self._client.messages.with_raw_response.create(**self.request(question), timeout=timeout)
+            raw = await self._client.messages.with_raw_response.create(
+                **self.request(question), timeout=timeout, extra_headers=headers
+            )
             body = await raw.read()
         return read_reply(body, raw.headers.get("request-id", ""), plain=self._plain)
 

@@ -208,6 +208,21 @@ AUDIT_SIZE = Gauge("workmesh_audit_size", "Sequences of the journal that the aud
 AUDIT_SIGNED_SIZE = Gauge("workmesh_audit_signed_size", "Sequences that the last signed checkpoint covers.")
 AUDIT_PROBLEMS = Counter("workmesh_audit_problems", "What contradicts the audit log, by kind.", ["kind"])
 
+TRACE_SPANS = Counter(
+    "workmesh_trace_spans",
+    "Spans made from the journal, by what became of them: exported, or refused by the collector for good.",
+    ["result"],
+)
+TRACE_WAITS = Counter(
+    "workmesh_trace_waits",
+    "Times that a batch of spans was not taken and kept, by why: away, busy, settings (address or credentials).",
+    ["reason"],
+)
+TRACES_BEHIND = Gauge(
+    "workmesh_traces_behind_seconds",
+    "How long the oldest record has stood whose spans no collector has taken; 0 where there is none.",
+)
+
 
 class Bound(Generic[M]):
     """A metric's children, remembered: finding one anew costs more than counting."""

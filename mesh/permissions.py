@@ -269,6 +269,7 @@ ROLES: Final[Mapping[str, Permissions]] = {
         ),
         ("task.>", "fact.>", "quarantine.>", "control.>"),
     ),
+    "tracer": Permissions(_member("tracer"), ()),
     "publisher": Permissions(("event.>",), ()),
     "uplink": Permissions(
         (

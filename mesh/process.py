@@ -55,6 +55,7 @@ _STREAMS = {
     "intake": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE, subjects.ORIGINALS),
     "auditor": (subjects.JOURNAL, subjects.AUDIT),
     "console": (subjects.EVENTS, subjects.JOURNAL, subjects.QUARANTINE),
+    "tracer": (subjects.JOURNAL,),
 }
 
 

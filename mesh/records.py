@@ -34,6 +34,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """The accepted CloudEvent: its attributes, the digest of its content, where and when ``EVENTS`` stored it.
 
     ``channel`` is the source of intake that it came by; ``original`` the digest of the bytes it was made of.
+    ``traceparent`` is the publisher's span, where it gave one.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Event(Struct, frozen=True, kw_only=True):
     subject: str = ""
     channel: str = ""
     original: str = ""
+    traceparent: str = ""
 
 
 class Context(Record, frozen=True, kw_only=True, tag="context"):

@@ -30,6 +30,8 @@ Size = Annotated[int, msgspec.Meta(ge=-1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 DAY_S = 86_400.0
 MODEL_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+TRACE_SECRETS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+_COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -248,6 +250,30 @@ class ConsoleSettings(_Section, frozen=True):
     prometheus_url: str = ""
 
 
+class TraceSettings(_Section, frozen=True):
+    """Traces by OTLP over HTTP. ``endpoint`` "" is that of the ``OTEL_EXPORTER_OTLP_*`` variables; without one there
+    are none. ``headers_file`` holds lines ``name: value``. ``share`` of the tasks are sent, chosen by their trace ids.
+
+    ``look_back_s`` is where a tracer begins that finds no place of its own.
+    """
+
+    endpoint: str = ""
+    headers_file: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    service: str = "workmesh"
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    batch_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 512
+    timeout_s: Seconds = 10.0
+    look_back_s: Age = 3600.0
+
+    def is_on(self, env: Mapping[str, str]) -> bool:
+        """Whether there is a collector to send to; OpenTelemetry's own variables can turn it off again."""
+        off = env.get("OTEL_SDK_DISABLED", "").lower() == "true" or env.get("OTEL_TRACES_EXPORTER") == "none"
+        return bool(self.endpoint or any(env.get(name) for name in _COLLECTORS)) and not off
+
+
 class MetricsSettings(_Section, frozen=True):
     """The metrics server: ``port`` 0 takes a free one, -1 turns it off.
 
@@ -285,6 +311,7 @@ class Settings(_Section, frozen=True):
     intake: IntakeSettings = IntakeSettings()
     console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
     packs: dict[str, Json] = {}
 

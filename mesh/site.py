@@ -31,13 +31,15 @@ PROCESSES = (*ROLES, MODEL, INTAKE)
 """All roles; the last two run only where models are asked, and where something comes in but by the bus."""
 CONSOLE = "console"
 """What people look at and speak through: it decides nothing, and signs for nobody."""
-_USERS = (ADMIN, *PROCESSES, OPERATOR, CONSOLE, "publisher")
+TRACER = "tracer"
+"""What makes spans of the journal and sends them to a collector; it runs only where there is one."""
+_USERS = (ADMIN, *PROCESSES, OPERATOR, CONSOLE, TRACER, "publisher")
 GROUP = "workmesh.bootstrap"
 
 Bootstrap = Callable[[Bus, Identity, Mapping[str, Pack]], Awaitable[None]]
 
 
-RENEWABLE = (*PROCESSES, OPERATOR, CONSOLE, "publisher")
+RENEWABLE = (*PROCESSES, OPERATOR, CONSOLE, TRACER, "publisher")
 """The names whose keys can be changed; that of ``admin`` is the root of all trust."""
 
 
@@ -111,7 +113,7 @@ class Site:
                 await step(bus, self.admin, packs)
 
     async def _enroll(self, bus: Bus, people: Mapping[Identity, Sequence[str]]) -> None:
-        entries = [entry_of(self.identity(name)) for name in (*PROCESSES, OPERATOR, CONSOLE)]
+        entries = [entry_of(self.identity(name)) for name in (*PROCESSES, OPERATOR, CONSOLE, TRACER)]
         entries.append(_entry(self.admin, "service", ("policy_admin",)))
         entries += [_entry(person, "person", tuple(roles)) for person, roles in people.items()]
         bucket = await bus.client.jetstream().key_value(subjects.TRUST_BUCKET)

@@ -28,5 +28,15 @@ def child(traceparent: str, *of: str) -> str:
     return f"{version}-{trace}-{_span(parent, *of)}-{flags}"
 
 
+def trace_of(traceparent: str) -> str:
+    """The trace's id, 32 hexadecimal digits; "" of what is no ``traceparent``."""
+    return traceparent.split("-")[1] if is_valid(traceparent) else ""
+
+
+def span_of(traceparent: str) -> str:
+    """The span's id, 16 hexadecimal digits; "" of what is no ``traceparent``."""
+    return traceparent.split("-")[2] if is_valid(traceparent) else ""
+
+
 def _span(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from tenacity.wait import wait_exponential_jitter
 from agents.model.account import Account, Call
 from agents.model.pacing import Pacing, TooLateError
 from agents.model.tiers import Target, question
-from mesh import faultpoints, metrics
+from mesh import faultpoints, metrics, tracing
 from mesh.clock import unix
 from mesh.errors import NotSentError, WorkmeshError
 from mesh.halts import Halts
@@ -140,7 +140,7 @@ class Asker:
         timeout_s = min(self._settings.timeout_s, max(0.05, _left_s(prompt)))
         started = time.perf_counter()
         try:
-            reply = await self._messages.ask(asked, timeout_s=timeout_s)
+            reply = await self._messages.ask(asked, timeout_s=timeout_s, traceparent=trace_of(prompt))
         except UnknownFateError as error:
             account.lost(call)
             await self._failed(target, error, "unknown_fate")
@@ -205,6 +205,11 @@ class Asker:
 
 _CALLS = metrics.Bound(metrics.MODEL_CALLS)
 _TOKENS = metrics.Bound(metrics.MODEL_TOKENS)
+
+
+def trace_of(prompt: Prompt) -> str:
+    """The span that the calls for a prompt are: that of its completion."""
+    return tracing.child(prompt.header.traceparent, "completion", prompt.name)
 
 
 def usage_of(reply: Reply, call: Call) -> Usage:

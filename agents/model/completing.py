@@ -2,8 +2,8 @@
 
 import structlog
 
-from agents.model.asking import Ending
-from mesh import metrics, subjects, tracing
+from agents.model.asking import Ending, trace_of
+from mesh import metrics, subjects
 from mesh.clock import now
 from mesh.inference import Completion, Prompt, Usage
 from mesh.record import Causation, Header
@@ -40,7 +40,7 @@ def completion_of(
             causation=Causation(stream=subjects.JOURNAL, subject=subjects.of(prompt), seq=seq),
             writer=writer,
             at=now(),
-            traceparent=tracing.child(head.traceparent, "completion", prompt.name),
+            traceparent=trace_of(prompt),
         ),
         name=prompt.name,
         status=ending.status,

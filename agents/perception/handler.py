@@ -73,6 +73,7 @@ def _context(work: Work, item: Accepted, after: str, earlier: tuple[str, ...] = 
             subject=event.subject,
             channel=event.channel,
             original=event.original,
+            traceparent=event.traceparent if tracing.is_valid(event.traceparent) else "",
         ),
         data=event.data,
         entity=item.entity,

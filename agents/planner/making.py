@@ -67,20 +67,21 @@ class Maker:
             if learned:
                 inputs = replace(inputs, learned=learned)
             if playbook is not None and (playbook.recall or playbook.reads):
-                inputs = await self._gather(playbook, inputs, domain, readings, anew=place.revision > 0)
+                inputs = await self._gather(playbook, inputs, header, readings, anew=place.revision > 0)
         except ExpressionError as error:
             raise TerminalError(f"the playbooks of {domain} cannot be applied to {header.task_id}: {error}") from error
         return make_plan(playbook, inputs, header, place.revision)
 
     async def _gather(
-        self, playbook: Playbook, inputs: Inputs, domain: str, known: tuple[Reading, ...] | None, *, anew: bool
+        self, playbook: Playbook, inputs: Inputs, header: Header, known: tuple[Reading, ...] | None, *, anew: bool
     ) -> Inputs:
+        domain = header.domain
         put_parameters(playbook, inputs)
         variables = inputs.variables
         recalled = await self.remember(playbook.recall, domain, variables, anew=anew)
         readings = known
         if readings is None:
-            readings = await read_all(self._toolboxes[domain], playbook.reads, variables)
+            readings = await read_all(self._toolboxes[domain], playbook.reads, variables, header.traceparent)
         variables.put("reads", {read.name: msgspec.json.decode(read.answer) for read in readings})
         notes = (*inputs.notes, *recalled.notes)
         return replace(inputs, readings=readings, recalled=recalled.facts, notes=notes)

@@ -155,7 +155,8 @@ class Texts:
         if classified is not None:
             variables.put("found", dict(classified.found))
         recalled = await self._maker.remember(file.recall, domain, variables, anew=task.place.revision > 0)
-        return Known(await read_all(self._toolboxes[domain], reads, variables), recalled.facts)
+        readings = await read_all(self._toolboxes[domain], reads, variables, task.header.traceparent)
+        return Known(readings, recalled.facts)
 
     async def _afforded(self, task: Task, need: Need) -> Need:
         """With what the domain's budget and its haste have to say."""
@@ -184,7 +185,8 @@ class Texts:
             case ReadFirst(name, reads):
                 known = Known.of(task.exchange[_round_before(name)].prompt)
                 toolbox = self._toolboxes[task.header.domain]
-                more = [await look(toolbox, each, call, task.header.task_id) for each, call in reads]
+                head = task.header
+                more = [await look(toolbox, each, call, head.task_id, head.traceparent) for each, call in reads]
                 need = await self._afforded(task, Need(novel=True))
                 ask = Ask(ModelRole.PLAN, name)
                 return (

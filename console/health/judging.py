@@ -12,7 +12,7 @@ from typing import Literal
 from console.health.state import StageLine, State
 from mesh.records import Struct
 from mesh.settings import Settings
-from mesh.site import INTAKE, MODEL, ROLES
+from mesh.site import INTAKE, MODEL, ROLES, TRACER
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -91,6 +91,7 @@ def _processes(state: State, settings: Settings) -> Check:
         *ROLES,
         *([MODEL] if settings.models.is_on(os.environ) else []),
         *([INTAKE] if settings.intake.is_on else []),
+        *([TRACER] if settings.traces.is_on(os.environ) else []),
     ]
     living = {each.role for each in state.processes}
     missing = [role for role in wanted if role not in living]

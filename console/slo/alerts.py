@@ -23,9 +23,9 @@ class Alert:
 
 
 def _absent() -> str:
-    """Roles without a process that answers; model and intake only where they ran within the last hour."""
+    """Roles without a process that answers; model, intake and tracer only where they ran within the last hour."""
     wanted = " or ".join(f'label_replace(vector(1), "role", "{role}", "", "")' for role in ROLES)
-    ran = 'max by (role) (max_over_time(up{job="workmesh", role=~"model|intake"}[1h])) == 1'
+    ran = 'max by (role) (max_over_time(up{job="workmesh", role=~"model|intake|tracer"}[1h])) == 1'
     return f'({wanted} or {ran}) unless on (role) up{{job="workmesh"}} == 1'
 
 
@@ -148,6 +148,14 @@ ALERTS = (
         "2m",
         TICKET,
         "a record has been without a signed checkpoint for {{ $value | humanizeDuration }}",
+        "workmesh-bus",
+    ),
+    Alert(
+        "TracesBehind",
+        "max(workmesh_traces_behind_seconds) > 600",
+        "5m",
+        TICKET,
+        "spans have waited for their collector for {{ $value | humanizeDuration }}",
         "workmesh-bus",
     ),
     Alert(

@@ -64,6 +64,7 @@ class Provider:
         self._clock = clock
         self._cache = PromptCache(clock, terms.cache_min_tokens)
         self._calls: list[Call] = []
+        self.traceparents: list[str] = []  # of each request to a model, in order
         self._named: dict[str, int] = {}
         self._learning: dict[str, asyncio.Lock] = {}
 

@@ -55,6 +55,11 @@ class ScriptedModel:
         """The requests that are billed."""
         return [call for call in self._provider.calls() if call.billed]
 
+    @property
+    def traceparents(self) -> list[str]:
+        """The ``traceparent`` of every request to a model, "" where there was none."""
+        return list(self._provider.traceparents)
+
     def add(self, *sources: Source) -> None:
         """Have it answer by these first; raises ``SettingsError`` where a file is wrong."""
         self._provider.script.add(read_all(sources))
@@ -149,6 +154,7 @@ class _Api:
 
     async def _message(self, request: Request, request_id: str) -> Response:
         body = await _body(request, _MAX_BYTES)
+        self._provider.traceparents.append(request.headers.get("traceparent", ""))
         asked, recorder = self._provider.read(body), self._recorder
 
         async def listens() -> bool:

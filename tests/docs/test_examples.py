@@ -29,6 +29,7 @@ PAGES = (
             "backup",
             "console",
             "monitoring",
+            "traces",
             "audit",
             "settings",
             "reliability",

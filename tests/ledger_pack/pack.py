@@ -93,7 +93,11 @@ class LedgerClient:
         """One entry; raises a ``ToolError`` that says how far it got."""
         if time.time() >= call.call_by:
             raise NotSentError(f"the time to send {call.key} is over")
-        headers = {"idempotency-key": call.key, "request-deadline": str(call.call_by)}
+        headers = {
+            "idempotency-key": call.key,
+            "request-deadline": str(call.call_by),
+            "traceparent": call.traceparent,
+        }
         try:
             answer = await self._client.post(f"/entries/{kind}", json=msgspec.to_builtins(args), headers=headers)
         except _NOT_SENT as error:

@@ -25,6 +25,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS applied (
     seq INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, amount INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS called (key TEXT NOT NULL, kind TEXT NOT NULL, traceparent TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS frozen (account TEXT PRIMARY KEY);
 """
 
@@ -59,6 +60,8 @@ class Ledger:
         """Apply one entry: 200, or 422 for what the ledger refuses, or 409 for a call that comes too late."""
         kind, key = request.path_params["kind"], request.headers.get("idempotency-key", "")
         body = await request.json()
+        trace = request.headers.get("traceparent", "")
+        self._database.execute("INSERT INTO called VALUES (?, ?, ?)", (key, kind, trace))
         if time.time() >= float(request.headers["request-deadline"]):
             return JSONResponse({"error": "deadline_passed"}, 409)
         if body["amount"] > LIMIT or self._is_frozen(body["account"]):

@@ -243,6 +243,13 @@ class World:
         database.close()
         return [row for row in rows if f"-{task}" in row[1]]
 
+    def called(self, task: str) -> list[tuple[str, str]]:
+        """Each call that the ledger was sent for a task: its kind, and the ``traceparent`` that came with it."""
+        with sqlite3.connect(self.folder / "ledger.db") as database:
+            rows = database.execute("SELECT key, kind, traceparent FROM called ORDER BY rowid").fetchall()
+        database.close()
+        return [(kind, trace) for key, kind, trace in rows if f"-{task}" in key]
+
     def freeze(self, account: str) -> None:
         """Freeze an account, as the ledger's own people would."""
         with sqlite3.connect(self.folder / "ledger.db") as database:

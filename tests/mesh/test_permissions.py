@@ -43,6 +43,7 @@ OWN = {
     "intake": ["event.d.x", "original.0a.1~1", "quarantine.intake.i"],
     "operator": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
     "console": ["event.d.x", "release.planner.i", "release.executor.i", "quarantine.released.i", "control.halt.-.-.-"],
+    "tracer": [],
     "publisher": ["event.d.x"],
     "uplink": [],  # a hub's streams alone: tests/mesh/test_uplink.py
     "admin": ["control.bundle.d"],

@@ -106,5 +106,28 @@ BUS = Board(
                 ),
             ),
         ),
+        Row(
+            "Traces",
+            (
+                lines(
+                    "Spans",
+                    "ops",
+                    Query(
+                        "sum by (result) (rate(workmesh_trace_spans_total[$__rate_interval])) or vector(0)",
+                        "{{result}}",
+                    ),
+                ),
+                lines(
+                    "Oldest that no collector has taken",
+                    "s",
+                    Query("max(workmesh_traces_behind_seconds) or vector(0)", "oldest"),
+                ),
+                lines(
+                    "Times that a batch was not taken",
+                    "short",
+                    Query("sum by (reason) (workmesh_trace_waits_total) or vector(0)", "{{reason}}"),
+                ),
+            ),
+        ),
     ),
 )

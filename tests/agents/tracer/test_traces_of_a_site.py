@@ -100,6 +100,8 @@ async def test_a_task_is_one_tree_under_the_publishers_span_and_says_nothing_of_
 async def test_a_failed_task_has_its_compensation_in_the_tree(tmp_path: Path) -> None:
     with receiving() as receiver:
         async with world_in(tmp_path, *STAGES) as world, world.role("tracer", env=env_of(receiver)):
+            async with world.connected("policy") as bus:  # what nobody can read holds up nothing
+                await bus.request("task.decision.ledger.x.-", b"{}")
             task = await world.publish("fails", "move", last=LIMIT + 1, note=LIMIT + 1)
             assert (await world.outcome(task)).status is OutcomeStatus.COMPENSATED
             spans = await whole(receiver, task)

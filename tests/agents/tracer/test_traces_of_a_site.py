@@ -1,5 +1,6 @@
 """Spans of a running site at a collector that speaks real OTLP: one task is one tree, whatever dies on the way."""
 
+import shutil
 from pathlib import Path
 
 import httpx2
@@ -211,6 +212,28 @@ async def test_killed_in_the_middle_of_an_export_it_leaves_nothing_out(tmp_path:
     assert len({(span.id, span.parent, span.name, span.start, span.end) for span in found}) == len(
         {span.id for span in found}
     )  # and just the same
+
+
+async def test_a_tracer_begins_where_it_stopped_and_without_its_place_a_little_while_ago(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        async with world_in(tmp_path, *STAGES) as world:
+            before = await world.publish("before")
+            await world.outcome(before)
+            async with world.role("tracer", env=env_of(receiver)):
+                assert is_tree(await whole(receiver, before))  # of the hour before it was there
+            sent = len(receiver.spans)
+            while_away = await world.publish("while-away")
+            await world.outcome(while_away)
+            async with world.role("tracer", env=env_of(receiver)):
+                assert is_tree(await whole(receiver, while_away))
+            assert all(span.attributes["workmesh.task"] == while_away for span in receiver.spans[sent:])
+            shutil.rmtree(tmp_path / "state" / "state" / "tracer-1")
+            env = {**env_of(receiver), "WORKMESH_TRACES__LOOK_BACK_S": "0"}
+            async with world.role("tracer", env=env):
+                sent = len(receiver.spans)
+                after = await world.publish("after")
+                assert is_tree(await whole(receiver, after))
+            assert {span.attributes["workmesh.task"] for span in receiver.spans[sent:]} == {after}
 
 
 async def test_the_calls_of_models_stand_under_their_plan_with_what_they_cost(tmp_path: Path) -> None:

@@ -13,15 +13,14 @@ import msgspec
 import structlog
 
 from agents.tracer.collector import BadBatchError, Collector, TooLargeError, WaitError
-from agents.tracer.held import Held
+from agents.tracer.held import Held, readable
 from agents.tracer.span import Naming, Span, request
 from agents.tracer.spans import completed
 from mesh import faultpoints, metrics, subjects
-from mesh.bus import Bus
+from mesh.bus import Bus, StoredMessage
 from mesh.checkpoint import Checkpoint
 from mesh.clock import now
-from mesh.errors import BusUnavailableError, TerminalError
-from mesh.journal import stored
+from mesh.errors import BusUnavailableError
 from mesh.lifetime import background
 from mesh.settings import TraceSettings
 
@@ -115,27 +114,27 @@ class Exporter:
             self._oldest = None
             return False
         self._oldest = datetime.fromisoformat(page[0].time)
-        spans: list[Span] = []
-        for message in page:
-            try:
-                item = stored(message)
-            except TerminalError as error:
-                log.warning("record_without_span", subject=message.subject, seq=message.seq, error=str(error))
-                continue
-            spans += [span for span in completed(await self._held.take(item)) if self._is_chosen(span)]
+        spans = [span for message in page for span in await self._spans(message)]
         for start in range(0, len(spans), self._settings.batch_max):
             await self._send(spans[start : start + self._settings.batch_max])
         await faultpoints.reach("tracer.before_place")
         await self._keep(Place(page[-1].seq, self._place.journal))
         return len(page) == _PAGE
 
+    async def _spans(self, message: StoredMessage) -> list[Span]:
+        item = readable(message)
+        if item is None:
+            return []
+        try:
+            spans = completed(await self._held.take(item))
+        except (TypeError, ValueError, OverflowError) as error:  # names or times that no process of ours writes
+            log.warning("record_without_span", subject=message.subject, seq=message.seq, error=str(error))
+            return []
+        return [span for span in spans if is_chosen(span.trace, self._settings.share)]
+
     async def _keep(self, place: Place) -> None:
         await self._checkpoint.save(_PLACE, msgspec.json.encode(place))
         self._place = place
-
-    def _is_chosen(self, span: Span) -> bool:
-        """As SDKs choose by ``traceidratio``: who has the same share has the same traces."""
-        return self._settings.share >= 1 or int(span.trace[16:], 16) < round(self._settings.share * (1 << 64))
 
     async def _send(self, spans: Sequence[Span]) -> None:
         """Return when the collector has these spans, or will never take them."""
@@ -187,3 +186,8 @@ class Exporter:
             waits = (now() - self._oldest).total_seconds() if self._oldest else 0.0
             metrics.TRACES_BEHIND.set(max(0.0, waits))
             await asyncio.sleep(_MEASURE_S)
+
+
+def is_chosen(trace: str, share: float) -> bool:
+    """Whether a trace is of this share: as SDKs choose by ``traceidratio``, so all who have it have the same traces."""
+    return share >= 1 or int(trace[16:], 16) < round(share * (1 << 64))

@@ -10,38 +10,49 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+import structlog
 
-from mesh.journal import Stored
-from mesh.records import NULL, AnyRecord, Approval, Completion, Context, Decision, Prompt, Result
+from mesh import subjects
+from mesh.bus import StoredMessage
+from mesh.errors import TerminalError
+from mesh.journal import Stored, stored
+from mesh.records import NULL, WHOLE_TASK, AnyRecord, Approval, Completion, Context, Decision, Prompt, Result
+
+log = structlog.get_logger(__name__)
 
 _RECORDS_MAX = 40_000
 _LOOKS = 5
 _BEHIND_S = 0.2
+_PAGE = 256
+_TOKENS = 5  # of a record's subject
 
 
-class History(Protocol):
-    """Where all records of a task can be read, in order (``mesh.journal.Journal``)."""
+class Stream(Protocol):
+    """Where stored messages are read from (``mesh.bus.Bus``)."""
 
-    async def history(self, task_id: str, domain: str = "*") -> list[Stored]:
-        """All records of a task."""
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of one subject."""
+
+    async def read(self, stream: str, seq: int, limit: int, subject: str = ">") -> list[StoredMessage]:
+        """Up to ``limit`` messages from ``seq`` on that match."""
 
 
 class Held:
     """The records of the newest tasks, up to ``records_max`` in all."""
 
-    def __init__(self, journal: History, records_max: int = _RECORDS_MAX) -> None:
-        self._journal = journal
+    def __init__(self, bus: Stream, records_max: int = _RECORDS_MAX) -> None:
+        self._bus = bus
         self._max = records_max
         self._tasks: OrderedDict[str, list[Stored]] = OrderedDict()
         self._size = 0
 
     async def take(self, item: Stored) -> Sequence[Stored]:
         """The records of the task up to this one. The same one may come again."""
-        task = item.record.header.task_id
+        _, _, domain, task, _ = item.subject.split(".")  # as the bus has it, whatever the record says of itself
         items = self._tasks.pop(task, [])
         self._size -= len(items)
         if not items and not isinstance(item.record, Context):
-            items = [bare(each) for each in await self._read(item)]
+            items = [bare(each) for each in await self._read(item, domain, task)]
         if not items or items[-1].seq < item.seq:
             items.append(bare(item))
         self._tasks[task] = items
@@ -51,16 +62,35 @@ class Held:
             self._size -= len(old)
         return [each for each in items if each.seq <= item.seq]
 
-    async def _read(self, item: Stored) -> list[Stored]:
+    async def _read(self, item: Stored, domain: str, task: str) -> list[Stored]:
         """What the journal has of the task before this record. A replica may lag behind the one it was read from."""
-        head = item.record.header
         found: list[Stored] = []
         for _ in range(_LOOKS):
-            found = await self._journal.history(head.task_id, head.domain)
+            found = await self._history(domain, task)
             if found and found[-1].seq >= item.seq:
                 break
             await asyncio.sleep(_BEHIND_S)
         return [each for each in found if each.seq < item.seq]
+
+    async def _history(self, domain: str, task: str) -> list[Stored]:
+        """All records of the task that can be read: a task begins with its context."""
+        context = await self._bus.last(subjects.JOURNAL, subjects.record("context", domain, task, WHOLE_TASK))
+        start, found = context.seq if context else 1, []
+        while page := await self._bus.read(subjects.JOURNAL, start, _PAGE, subjects.whole_task(task, domain)):
+            found += [item for message in page if (item := readable(message)) is not None]
+            start = page[-1].seq + 1
+        return found
+
+
+def readable(message: StoredMessage) -> Stored | None:
+    """The message as a record, or ``None`` and a line in the log: one that cannot be read holds up no other."""
+    try:
+        if message.subject.count(".") != _TOKENS - 1:
+            raise TerminalError(f"{message.subject} is no subject of a record")
+        return stored(message)
+    except TerminalError as error:
+        log.warning("record_without_span", subject=message.subject, seq=message.seq, error=str(error))
+        return None
 
 
 def bare(item: Stored) -> Stored:

@@ -25,7 +25,7 @@ async def run(settings: Settings) -> None:
         log.info(
             "traces_go_to", url=target.url, service=target.naming.name or f"{traces.service}-*", share=traces.share
         )
-        exporter = Exporter(process.bus, process.checkpoint, Held(process.journal), sink, target.naming, traces)
+        exporter = Exporter(process.bus, process.checkpoint, Held(process.bus), sink, target.naming, traces)
         async with background(exporter.run(), "exporter"):
             process.ready()
             await process.stopping.wait()

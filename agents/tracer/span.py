@@ -19,6 +19,8 @@ Value = str | bool | int | float | tuple[str, ...]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LARGEST = (1 << 63) - 1  # what the format holds; records may hold anything
+_LATEST = (1 << 64) - 1
 _SAMPLED = 1
 _KNOWN = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _REMOTE = SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
@@ -88,6 +90,7 @@ def request(spans: Iterable[Span], naming: Naming) -> ExportTraceServiceRequest:
 
 def _wire(span: Span) -> WireSpan:
     status = Status(code=Status.STATUS_CODE_ERROR, message=span.error) if span.error else None
+    end = min(max(_nanoseconds(span.end), 0), _LATEST)
     return WireSpan(
         trace_id=bytes.fromhex(span.trace),
         span_id=bytes.fromhex(span.id),
@@ -95,15 +98,15 @@ def _wire(span: Span) -> WireSpan:
         flags=_SAMPLED | _KNOWN | (_REMOTE if span.from_outside else 0),
         name=span.name,
         kind=WireSpan.SpanKind.ValueType(span.kind),
-        start_time_unix_nano=_nanoseconds(span.start),
-        end_time_unix_nano=max(_nanoseconds(span.end), _nanoseconds(span.start)),
+        start_time_unix_nano=min(max(_nanoseconds(span.start), 0), end),
+        end_time_unix_nano=end,
         attributes=_pairs(span.attributes),
         status=status,
     )
 
 
 def _nanoseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND * 1000
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND * 1000
 
 
 def _pairs(attributes: Mapping[str, Value]) -> list[KeyValue]:
@@ -115,7 +118,7 @@ def _value(value: Value) -> AnyValue:
         case bool():
             return AnyValue(bool_value=value)
         case int():
-            return AnyValue(int_value=value)
+            return AnyValue(int_value=max(-_LARGEST, min(value, _LARGEST)))
         case float():
             return AnyValue(double_value=value)
         case str():

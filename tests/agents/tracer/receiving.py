@@ -1,6 +1,7 @@
 """A collector: takes spans by OTLP over HTTP, decodes them, and can be slow, choosy, or away."""
 
 import gzip
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -124,8 +125,8 @@ def plain(value: AnyValue) -> Any:
 
 
 @contextmanager
-def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
-    """A collector that runs; given one, the same one again, on its port."""
+def receiving(receiver: Receiver | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A collector that runs; given one, the same one again, on its port. With ``tls`` it speaks nothing else."""
     taken = receiver or Receiver(free_port())
 
     class Handler(BaseHTTPRequestHandler):
@@ -154,6 +155,8 @@ def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
             """Requests are kept in the receiver."""
 
     server = _Server(("127.0.0.1", taken.port), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -11,8 +11,10 @@ import pytest
 from agents.tracer.collector import BadBatchError, Collector, Taken, TooLargeError, WaitError, collector
 from agents.tracer.span import Naming, Span, request
 from agents.tracer.target import Target, target_of
+from console.up import role_spec
+from mesh.certificates import Authority
 from mesh.errors import SettingsError
-from mesh.settings import TraceSettings
+from mesh.settings import TRACE_SECRETS, Settings, TraceSettings
 from tests.agents.tracer.receiving import Answer, Receiver, receiving
 from tests.mesh.samples import AT
 
@@ -182,3 +184,36 @@ def test_the_authority_of_the_settings_is_the_one_that_is_trusted(tmp_path: Path
     with pytest.raises(SettingsError, match=r"none\.pem"):
         target.tls()
     assert target_of(TraceSettings(endpoint="https://c"), {}).tls().verify_mode is ssl.CERT_REQUIRED
+
+
+async def test_over_tls_only_the_collector_of_the_authority_is_told_and_only_who_shows_a_certificate(
+    tmp_path: Path,
+) -> None:
+    authority = Authority.opened(tmp_path / "tls")
+    authority.issue("collector", ["127.0.0.1"], server=True, days=30)
+    authority.issue("tracer", [], server=False, days=30)
+    ca, stranger = str(tmp_path / "tls" / "ca.pem"), str(Authority.opened(tmp_path / "other").folder / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "tls" / "collector.pem", tmp_path / "tls" / "collector.key")
+    with receiving(tls=context) as receiver:
+        shown: dict[str, Any] = {
+            "certificate": str(tmp_path / "tls" / "tracer.pem"),
+            "key": str(tmp_path / "tls" / "tracer.key"),
+        }
+        address = f"https://127.0.0.1:{receiver.port}/v1/traces"
+        for wrong in (Target(address, NAMING, authority=stranger, **shown), Target(address, NAMING, authority=ca)):
+            async with collector(wrong, 5.0) as sink:
+                with pytest.raises(WaitError):
+                    await sink.send(BATCH)
+        assert receiver.requests == 0
+        async with collector(Target(address, NAMING, authority=ca, **shown), 5.0) as sink:
+            assert await sink.send(BATCH) == Taken()
+    assert [span.id for span in receiver.spans] == [SPAN.id]
+
+
+def test_only_the_tracer_is_told_what_a_collector_is_shown(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    for role in ("tracer", "planner", "console"):
+        env = role_spec(settings, role, None, {}).env
+        assert {env.get(name) for name in TRACE_SECRETS} == ({None} if role == "tracer" else {""})

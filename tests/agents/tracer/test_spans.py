@@ -1,5 +1,6 @@
 """What becomes a span of a task's records: names, times, parents, and ids that the same journal always gives again."""
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.tracer.held import Held, bare
+from agents.tracer.exporter import is_chosen
+from agents.tracer.held import Held, bare, readable
 from agents.tracer.span import Naming, Span, request
 from agents.tracer.spans import completed
 from mesh import subjects, tracing
+from mesh.bus import StoredMessage
 from mesh.journal import Stored
 from mesh.records import (
     AnyRecord,
@@ -291,16 +294,27 @@ def test_a_span_is_the_same_over_the_wire() -> None:
 
 
 class Kept:
-    """A journal that tells the records of one task, and counts how often it is asked."""
+    """A journal of these records, which counts how often it is asked."""
 
     def __init__(self, items: Sequence[Stored]) -> None:
-        self.items = list(items)
+        self.messages = [message_of(item) for item in items]
         self.asked = 0
 
-    async def history(self, task_id: str, domain: str = "*") -> list[Stored]:
-        """All its records."""
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of one subject."""
         self.asked += 1
-        return [item for item in self.items if item.record.header.task_id == task_id]
+        return next((each for each in reversed(self.messages) if each.subject == subject), None)
+
+    async def read(self, stream: str, seq: int, limit: int, subject: str = ">") -> list[StoredMessage]:
+        """Messages from a sequence on that match."""
+        found = (each for each in self.messages if each.seq >= seq and subjects.matches(subject, each.subject))
+        return list(found)[:limit]
+
+
+def message_of(item: Stored) -> StoredMessage:
+    """The record as the bus has it."""
+    data = msgspec.json.encode(item.record)
+    return StoredMessage("JOURNAL", item.subject, item.seq, item.time.isoformat(), data, {})
 
 
 def _stories(count: int) -> list[Stored]:
@@ -350,3 +364,42 @@ def test_the_samples_are_of_the_kinds_that_are_told() -> None:
         item = Stored(1, subjects.of(record), AT, record)
         names = [span.name for span in completed([item])]
         assert bool(names) is (record.kind not in ("prompt", "effect"))
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other_of_its_task() -> None:
+    items = _stories(1)
+    journal = Kept(items)
+    journal.messages[1] = dataclasses.replace(journal.messages[1], data=b"{}")
+    assert readable(journal.messages[1]) is None
+    assert readable(dataclasses.replace(journal.messages[2], subject="task.plan.x")) is None
+    taken = await Held(journal).take(items[5])
+    assert [item.seq for item in taken] == [1, 3, 4, 5, 6]
+
+
+def test_times_and_numbers_that_no_process_of_ours_writes_are_sent_within_what_the_format_holds() -> None:
+    whole = Span(
+        trace="ab" * 16,
+        id="cd" * 8,
+        parent="",
+        name="odd",
+        start=datetime(9999, 1, 1),
+        end=AT,
+        writer="",
+        attributes={"big": 1 << 80, "small": -(1 << 80)},
+    )
+    [sent] = _sent([whole])
+    assert sent.start == sent.end == round(AT.timestamp() * 1e6) * 1000
+    assert sent.attributes == {"big": (1 << 63) - 1, "small": -(1 << 63) + 1}
+
+
+@given(st.lists(st.integers(0, (1 << 128) - 1), min_size=400, max_size=400, unique=True))
+def test_a_share_of_the_traces_is_the_same_for_all_who_have_it(numbers: list[int]) -> None:
+    traces = [f"{number:032x}" for number in numbers]
+    few, many = ({trace for trace in traces if is_chosen(trace, share)} for share in (0.1, 0.5))
+    assert few <= many
+    assert all(is_chosen(trace, 1.0) for trace in traces)
+
+
+def test_the_share_is_that_of_the_lower_half_of_the_id() -> None:
+    assert is_chosen("f" * 16 + "0" * 16, 0.001) and not is_chosen("0" * 16 + "f" * 16, 0.999)
+    assert is_chosen("0" * 16 + "7" + "f" * 15, 0.5) and not is_chosen("0" * 16 + "8" + "0" * 15, 0.5)

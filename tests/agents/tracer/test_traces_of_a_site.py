@@ -1,5 +1,6 @@
 """Spans of a running site at a collector that speaks real OTLP: one task is one tree, whatever dies on the way."""
 
+import shutil
 from pathlib import Path
 
 import httpx2
@@ -21,6 +22,7 @@ from tests.packs.retail.test_messages_and_people import LETTER, LOOK, ORDER, WHE
 pytestmark = [pytest.mark.timeout(120)]
 
 STAGES = ("perception", "planner", "policy", "executor", "learner")
+SOON = {"retry-after": "0"}
 SECRET = "PLANTED-7f3a9c"
 
 
@@ -97,36 +99,35 @@ async def test_a_task_is_one_tree_under_the_publishers_span_and_says_nothing_of_
     assert {"large", "large-approved"} <= policies
 
 
-async def test_a_failed_task_has_its_compensation_in_the_tree(tmp_path: Path) -> None:
-    with receiving() as receiver:
-        async with world_in(tmp_path, *STAGES) as world, world.role("tracer", env=env_of(receiver)):
-            task = await world.publish("fails", "move", last=LIMIT + 1, note=LIMIT + 1)
-            assert (await world.outcome(task)).status is OutcomeStatus.COMPENSATED
-            spans = await whole(receiver, task)
-            sent = world.called(task)
-    assert is_tree(spans)
-    calls = [span for span in spans if span.name.startswith("execute_tool")]
-    assert {tracing.span_of(trace) for _, trace in sent} == {span.id for span in calls}
-    undone = [span for span in calls if span.attributes["workmesh.compensates"]]
-    assert undone and {span.attributes["gen_ai.tool.name"] for span in undone} == {"ledger.reverse"}
-    failed = [span for span in calls if span.error]
-    assert failed and {span.attributes["error.type"] for span in failed} == {"refused"}
-    assert next(span for span in spans if span.name.startswith("task ")).error == "compensated"
-
-
-async def test_a_call_whose_executor_died_is_a_span_of_its_own_in_the_same_tree(tmp_path: Path) -> None:
+async def test_lost_calls_and_compensations_are_in_the_tree_each_with_the_id_that_its_target_was_sent(
+    tmp_path: Path,
+) -> None:
     fault = f"executor.after_call=kill@{tmp_path / 'once'}"
     with receiving() as receiver:
         async with world_in(tmp_path, *STAGES[:3]) as world, world.role("tracer", env=env_of(receiver)):
+            async with world.connected("policy") as bus:  # what nobody can read holds up nothing
+                await bus.request("task.decision.ledger.x.-", b"{}")
             async with world.role("executor", fault=fault):
-                task = await world.publish("dies")
-                assert (await world.outcome(task)).status is OutcomeStatus.COMPLETED
-            spans = await whole(receiver, task, "outcome")
-            sent = world.called(task)
-    calls = sorted((span for span in spans if span.name.startswith("execute_tool")), key=lambda span: span.start)
-    assert [span.attributes["workmesh.attempt"] for span in calls] == [1, 2]
-    assert [span.error for span in calls] == ["lost", ""] and is_tree(spans)
-    assert [tracing.span_of(trace) for _, trace in sent] == [span.id for span in calls]
+                dies = await world.publish("dies")
+                assert (await world.outcome(dies)).status is OutcomeStatus.COMPLETED
+                fails = await world.publish("fails", "move", last=LIMIT + 1, note=LIMIT + 1)
+                assert (await world.outcome(fails)).status is OutcomeStatus.COMPENSATED
+            died, failed = await whole(receiver, dies, "outcome"), await whole(receiver, fails, "outcome")
+            sent = {task: [tracing.span_of(trace) for _, trace in world.called(task)] for task in (dies, fails)}
+    assert is_tree(died) and is_tree(failed)
+    calls = sorted(calls_of(died), key=lambda span: span.start)
+    assert [(span.attributes["workmesh.attempt"], span.error) for span in calls] == [(1, "lost"), (2, "")]
+    assert sent[dies] == [span.id for span in calls]
+    assert set(sent[fails]) == {span.id for span in calls_of(failed)}
+    undone = [span for span in calls_of(failed) if span.attributes["workmesh.compensates"]]
+    assert undone and {span.attributes["gen_ai.tool.name"] for span in undone} == {"ledger.reverse"}
+    assert {span.attributes["error.type"] for span in calls_of(failed) if span.error} == {"refused"}
+    assert next(span for span in failed if span.name.startswith("task ")).error == "compensated"
+
+
+def calls_of(spans: list[Received]) -> list[Received]:
+    """The calls of tools."""
+    return [span for span in spans if span.name.startswith("execute_tool ")]
 
 
 async def counted(port: int) -> dict[str, float]:
@@ -152,7 +153,7 @@ async def test_a_collector_that_is_away_is_waited_for_and_one_that_refuses_holds
             return (await counted(port))["workmesh_traces_behind_seconds"] > 1
 
         await until(is_behind)
-        receiver.answers = [Answer(503, headers={"retry-after": "0"}), Answer(401), Answer(429)]
+        receiver.answers = [Answer(503, headers=SOON), Answer(401), Answer(429, headers=SOON)]
         with receiving(receiver):
             for task in tasks:
                 assert is_tree(await whole(receiver, task))
@@ -209,6 +210,28 @@ async def test_killed_in_the_middle_of_an_export_it_leaves_nothing_out(tmp_path:
     assert len({(span.id, span.parent, span.name, span.start, span.end) for span in found}) == len(
         {span.id for span in found}
     )  # and just the same
+
+
+async def test_a_tracer_begins_where_it_stopped_and_without_its_place_a_little_while_ago(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        async with world_in(tmp_path, *STAGES) as world:
+            before = await world.publish("before")
+            await world.outcome(before)
+            async with world.role("tracer", env=env_of(receiver)):
+                assert is_tree(await whole(receiver, before))  # of the hour before it was there
+            sent = len(receiver.spans)
+            while_away = await world.publish("while-away")
+            await world.outcome(while_away)
+            async with world.role("tracer", env=env_of(receiver)):
+                assert is_tree(await whole(receiver, while_away))
+            assert all(span.attributes["workmesh.task"] == while_away for span in receiver.spans[sent:])
+            shutil.rmtree(tmp_path / "state" / "state" / "tracer-1")
+            env = {**env_of(receiver), "WORKMESH_TRACES__LOOK_BACK_S": "0"}
+            async with world.role("tracer", env=env):
+                sent = len(receiver.spans)
+                after = await world.publish("after")
+                assert is_tree(await whole(receiver, after))
+            assert {span.attributes["workmesh.task"] for span in receiver.spans[sent:]} == {after}
 
 
 async def test_the_calls_of_models_stand_under_their_plan_with_what_they_cost(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def structs(kind: inspect.Type, seen: set[type]) -> Iterator[inspect.StructType]
 
 def may_be_unset(field: inspect.Field) -> bool:
     """Whether the field's default is UNSET, which msgspec tells as a field without default that is not required."""
-    return not field.required and field.default is field.default_factory is inspect.NODEFAULT
+    return not field.required and field.default is field.default_factory is msgspec.NODEFAULT
 
 
 def forms(*roots: type) -> dict[str, list[str]]:

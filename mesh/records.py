@@ -1,6 +1,7 @@
 """The records of the journal: one frozen, tagged struct for each kind, decoded once and matched after (DESIGN 2).
 
-The rule: a record is written once and never changed; new fields need defaults.
+The rule: a record is written once and never changed; new fields need defaults, and in what is signed or digested the
+default is ``msgspec.UNSET``: where such a field is not used it is in no digest, and releases agree (docs/upgrading.md).
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """What compose.yaml says of a service, brought to this host: its command, environment and files, without a container.
 
-What stands for the engine here: secrets and configs are links at paths of the test, a volume is a folder, and every
+What stands for the engine here: secrets and mounted files are at paths of the test, a volume is a folder, and every
 process listens on loopback at a free port. What a container adds (users, a read-only root, networks) is not tried here.
 """
 
@@ -37,10 +37,10 @@ def _filled(part: Any) -> Any:
     return _VARIABLE.sub(r"\1", part) if isinstance(part, str) else part
 
 
-def targets(service: dict[str, Any], what: str) -> dict[str, str]:
-    """The secrets or configs of a service by their source, and where it finds them."""
-    pairs = [(each, each) if isinstance(each, str) else (each["source"], each["target"]) for each in service[what]]
-    return {source: target if target.startswith("/") else f"{SECRETS}/{target}" for source, target in pairs}
+def secrets(service: dict[str, Any]) -> dict[str, str]:
+    """The secrets of a service by their source, and where it finds them."""
+    pairs = [(each, each) if isinstance(each, str) else (each["source"], each["target"]) for each in service["secrets"]]
+    return {source: f"{SECRETS}/{target}" for source, target in pairs}
 
 
 @dataclass
@@ -54,21 +54,18 @@ class Host:
         self.file = composed()
 
     def files(self, name: str) -> dict[str, Path]:
-        """Where the secrets and configs of a service are on this host, by their path in the container."""
-        service = self.file["services"][name]
-        return {
-            target: self.prepared / self.file[what][source]["file"]
-            for what in ("secrets", "configs")
-            for source, target in targets(service, what).items()
-        }
+        """Where the secrets of a service are on this host, by their path in the container."""
+        given = secrets(self.file["services"][name])
+        return {target: self.prepared / self.file["secrets"][source]["file"] for source, target in given.items()}
 
     def server(self, name: str) -> bytes:
         """The configuration of a NATS server with its paths on this host."""
         files = self.files(name)
-        config = json.loads(files.pop("/etc/nats/server.conf").read_bytes())
+        store, mounted = self.file["services"][name]["volumes"]
+        config = json.loads((self.prepared / mounted.removesuffix(":/etc/nats/server.conf:ro")).read_bytes())
         for part in (config["tls"], config["cluster"]["tls"]):
             part.update({key: str(files[value]) for key, value in part.items() if str(value).startswith(SECRETS)})
-        assert self.file["services"][name]["volumes"] == [f"{name}:{config['jetstream']['store_dir']}"]
+        assert store == f"{name}:{config['jetstream']['store_dir']}"
         config["jetstream"]["store_dir"] = str(self.folder / name)
         del config["http"]
         return json.dumps(config).encode()
@@ -85,9 +82,6 @@ class Host:
                 path.symlink_to(self.prepared / source)
             else:
                 path.mkdir(parents=True, mode=0o700)
-        for target, source in files.items():
-            if target.startswith(STATE):
-                (state / target.removeprefix(f"{STATE}/")).symlink_to(source)
         env = {key: str(files.get(value, value)) for key, value in service["environment"].items()}
         own = {"WORKMESH_STATE_DIR": str(state), "WORKMESH_BUS__URL": url}
         own |= {"WORKMESH_METRICS__HOST": "127.0.0.1", "WORKMESH_METRICS__PORT": "0"}

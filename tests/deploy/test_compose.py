@@ -24,7 +24,7 @@ from console.up import systems_env
 from mesh.demo import Applied, Demo, load_demo
 from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES
 from mesh.supervisor import ChildState, Supervisor
-from tests.deploy.composed import FOLDER, ROOT, SECRETS, STATE, Host, clean, composed, targets
+from tests.deploy.composed import FOLDER, ROOT, SECRETS, STATE, Host, clean, composed, secrets
 from tests.mesh.nats_servers import Server, free_ports, started
 
 FILE = composed()
@@ -45,13 +45,12 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 def test_each_process_has_a_service_with_its_own_key_and_no_other(role: str) -> None:
     service = SERVICES[role]
     assert service["command"] == ["run", role]
-    given = targets(service, "secrets")
+    given = secrets(service)
     assert set(given) == {*TLS, f"{role}_key"}
     assert FILE["secrets"][f"{role}_key"]["file"] == f"./site/keys/{role}.nk"
     assert service["environment"]["WORKMESH_BUS__IDENTITY"] == given[f"{role}_key"] == f"{SECRETS}/{role}.nk"
-    assert targets(service, "configs") == {"trust_root": f"{STATE}/trust_root"}
-    mounts = [volume.split(":")[0] for volume in service["volumes"]]
-    assert mounts[0] == role and set(mounts[1:]) <= {f"./{role}", f"./site/{role}"}
+    assert service["volumes"][:2] == [f"{role}:{STATE}", f"./site/trust_root:{STATE}/trust_root:ro"]
+    assert {volume.split(":")[0] for volume in service["volumes"][2:]} <= {f"./{role}", f"./site/{role}"}
 
 
 def test_nobody_but_the_maker_of_the_site_has_the_root_key_and_nobody_the_authoritys() -> None:
@@ -59,7 +58,7 @@ def test_nobody_but_the_maker_of_the_site_has_the_root_key_and_nobody_the_author
     assert whole == {"site"}
     assert not any("ca.key" in secret["file"] or "admin" in secret["file"] for secret in FILE["secrets"].values())
     for n, name in enumerate(NATS, 1):
-        assert set(targets(SERVICES[name], "secrets")) == {"tls_ca", f"nats_{n}_cert", f"nats_{n}_key"}
+        assert set(secrets(SERVICES[name])) == {"tls_ca", f"nats_{n}_cert", f"nats_{n}_key"}
 
 
 def mounts(service: dict[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ _ACK_WAIT_S = 2.0  # what a killed downlink held comes again after this: catchin
 _EXPIRES_S = 5.0
 _RETRY_S = 0.25
 _ABSENT_S = 5.0
+_LOOK_S = 0.2  # how soon a connection that was lost is noticed: a pull ends with it
 _NOT_FOUND = 10014
 _KEPT_ENVELOPES = 2  # a bundle as its base64 in an envelope is larger than any record
 
@@ -126,6 +127,8 @@ class Downlink:
         self._site = site
         self._stream = stream
         self._take = take
+        self._inbox = ""
+        self._came: asyncio.Queue[Msg] = asyncio.Queue()
         self.taken = 0
 
     async def run(self) -> None:
@@ -156,12 +159,23 @@ class Downlink:
             await self._hand_on(message)
 
     async def _next(self) -> Msg | None:
+        """The next message, or ``None`` when none came for a while; raises ``BusUnavailableError``."""
+        await self._hub.wait_connected(self._hub.request_timeout_s)
+        if not self._inbox:
+            inbox = self._hub.client.new_inbox()
+            await self._hub.client.subscribe(inbox, cb=self._came.put)
+            self._inbox = inbox
+        connection, loop = self._hub.connection, asyncio.get_running_loop()
         request = {"batch": 1, "expires": int(_EXPIRES_S * _NANO)}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._site}"
-        message = await self._hub.request(subject, json.dumps(request).encode(), timeout_s=_EXPIRES_S + 2)
-        if "Status" in (message.headers or {}) and not message.reply.startswith("$JS.ACK"):
-            return None
-        return message
+        await self._hub.publish(subject, json.dumps(request).encode(), reply=self._inbox)
+        end = loop.time() + _EXPIRES_S + self._hub.request_timeout_s
+        while loop.time() < end and self._hub.connection == connection:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    message = await self._came.get()
+                    return message if message.reply.startswith("$JS.ACK") else None
+        raise BusUnavailableError(f"the hub does not answer a pull of {self._stream}")
 
     async def _hand_on(self, message: Msg) -> None:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, as in mesh.pump.

@@ -17,9 +17,11 @@ from mesh.activation import (
     PublishAnswer,
     PublishRequest,
     active_key,
+    bundle_key,
     standing,
 )
 from mesh.bus import Bus
+from mesh.canonical import digest
 from mesh.clock import now
 from mesh.downlink import Sent, Told, looked_at
 from mesh.errors import BusUnavailableError, SignatureError
@@ -36,7 +38,10 @@ _LOOK_S = 2.0
 
 
 class _Contents(Struct, frozen=True):
+    """As ``policy_service.bundle.BundleContents``."""
+
     domain: str
+    files: tuple[tuple[str, str], ...]
 
 
 class HubBundles:
@@ -73,6 +78,9 @@ class HubBundles:
         contents, _ = open_envelope(signed, BUNDLE_TYPE, _Contents, lambda key: None)  # the service asks whose it is
         if contents.domain != domain:
             raise SignatureError(f"a bundle of {contents.domain} was sent as one of {domain}")
+        stands = await self._site.last(_STREAM, bundle_key(domain, digest(contents)))
+        if stands is not None and stands.data == signed:
+            return  # it came again
         request = PublishRequest(signed=msgspec.Raw(signed))
         answer = await service.ask(self._site, "policy", "publish", request, PublishAnswer, timeout_s=_PATIENCE_S)
         log.info("hub_bundle_taken", domain=domain, digest=answer.digest)

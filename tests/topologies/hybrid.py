@@ -112,7 +112,7 @@ class Wire:
 
 @dataclass
 class Hybrid:
-    """Both, the wire between them, the uplink's key, and whoever has a key at both."""
+    """Both, the wire between them, the uplink's key, and people with one key at both; ``uwe`` is the hub's alone."""
 
     folder: Path
     hub: Hub
@@ -120,7 +120,8 @@ class Hybrid:
     key: Identity
     other: Identity
     petra: Identity
-    anna: Identity
+    stella: Identity
+    uwe: Identity
     erp: Identity
     wire: Wire
 
@@ -132,9 +133,10 @@ class Hybrid:
     @asynccontextmanager
     async def uplink(self) -> AsyncIterator[Child]:
         """The uplink as a process of its own, started again whenever it dies."""
-        argv = (sys.executable, "-m", "console.main", "bus", "uplink", "--hub")
+        hub = f"nats://127.0.0.1:{self.wire.port}"
+        argv = (sys.executable, "-m", "console.main", "bus", "uplink", "--hub", hub, "--key", str(self.key.path))
         env = {**self.site.env, "WORKMESH_ROLE_INSTANCE": "uplink-1"}
-        spec = ChildSpec("uplink", (*argv, f"nats://127.0.0.1:{self.wire.port}", "--key", str(self.key.path)), self.folder / "uplink.log", env)
+        spec = ChildSpec("uplink", argv, self.folder / "uplink.log", env)
         async with Supervisor([spec], self.folder / f"u{next(self.site.numbers)}") as supervisor:
             await supervisor.wait_ready(WAIT_S)
             yield supervisor.children["uplink"]
@@ -193,13 +195,16 @@ async def typed(world: World, *args: str, code: int = 0) -> str:
 @asynccontextmanager
 async def hybrid_in(folder: Path, *roles: str) -> AsyncIterator[Hybrid]:
     """The hub with its memory, the site with these roles, and everything enrolled; no uplink runs yet."""
-    key, other, petra, anna, erp = (
-        Identity.create(folder / "people" / f"{name}.nk", name) for name in ("uplink", "other", "petra", "anna", "erp")
+    key, other, petra, stella, uwe, erp = (
+        Identity.create(folder / "people" / f"{name}.nk", name)
+        for name in ("uplink", "other", "petra", "stella", "uwe", "erp")
     )
     name = subjects.site_name(key.public_key)
-    people: dict[Identity, tuple[str, ...]] = {petra: ("policy_admin",), anna: (STEWARD_ROLE,)}
+    people: dict[Identity, tuple[str, ...]] = {petra: ("policy_admin",), stella: (STEWARD_ROLE,)}
     async with AsyncExitStack() as stack:
-        hub = await stack.enter_async_context(_hub(folder / "hub", (key, other), people | {erp: (SOURCE_ROLE,)}))
+        hub = await stack.enter_async_context(
+            _hub(folder / "hub", (key, other), people | {uwe: (STEWARD_ROLE,), erp: (SOURCE_ROLE,)})
+        )
         env = {"WORKMESH_HUB__SITE": name}
         site = await stack.enter_async_context(world_in(folder / "site", *roles, env=env))
         with installed():
@@ -211,7 +216,7 @@ async def hybrid_in(folder: Path, *roles: str) -> AsyncIterator[Hybrid]:
         wire = Wire(urlsplit(hub.url).port or 0)
         await wire.join()
         stack.push_async_callback(wire.cut)
-        yield Hybrid(folder, hub, site, key, other, petra, anna, erp, wire)
+        yield Hybrid(folder, hub, site, key, other, petra, stella, uwe, erp, wire)
 
 
 @asynccontextmanager

@@ -125,8 +125,8 @@ class Link:
         """Show in the metrics how the link is."""
         metrics.HUB_SILENT.set(await self.silent_s(clock.now()))
         if self._heard is not None:
-            metrics.HUB_LAG.labels(way="up").set(self._heard.up)
-            metrics.HUB_LAG.labels(way="down").set(self._heard.down)
+            metrics.HUB_LAG.labels(kind="up").set(self._heard.up)
+            metrics.HUB_LAG.labels(kind="down").set(self._heard.down)
 
 
 def _require(trust: TrustDirectory, key: str) -> None:

@@ -202,7 +202,7 @@ HUB_SILENT = Gauge("workmesh_hub_silent_seconds", "Seconds since the hub of this
 HUB_LAG = Gauge(
     "workmesh_hub_lag_messages",
     "Messages that were not on the other side when the hub was last heard: up to it, or down to this site.",
-    ["way"],
+    ["kind"],
 )
 
 JOURNAL_LAST = Gauge("workmesh_journal_last_sequence", "Where the journal ends, as the auditor last saw it.")

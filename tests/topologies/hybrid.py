@@ -131,15 +131,15 @@ class Hybrid:
         return subjects.site_name(self.key.public_key)
 
     @asynccontextmanager
-    async def uplink(self) -> AsyncIterator[Child]:
+    async def uplink(self, name: str = "uplink-1") -> AsyncIterator[Child]:
         """The uplink as a process of its own, started again whenever it dies."""
         hub = f"nats://127.0.0.1:{self.wire.port}"
         argv = (sys.executable, "-m", "console.main", "bus", "uplink", "--hub", hub, "--key", str(self.key.path))
-        env = {**self.site.env, "WORKMESH_ROLE_INSTANCE": "uplink-1"}
-        spec = ChildSpec("uplink", argv, self.folder / "uplink.log", env)
+        env = {**self.site.env, "WORKMESH_ROLE_INSTANCE": name}
+        spec = ChildSpec(name, argv, self.folder / f"{name}.log", env)
         async with Supervisor([spec], self.folder / f"u{next(self.site.numbers)}") as supervisor:
             await supervisor.wait_ready(WAIT_S)
-            yield supervisor.children["uplink"]
+            yield supervisor.children[name]
 
     @asynccontextmanager
     async def at_hub(self, key: Identity, *, timeout_s: float = 1.0) -> AsyncIterator[Bus]:

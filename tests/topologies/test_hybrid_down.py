@@ -248,7 +248,7 @@ async def test_an_uplink_that_is_killed_again_and_again_leaves_nothing_out_and_d
 ) -> None:
     count = 40
     before = len(await stored(hybrid.site.bus, subjects.JOURNAL, control_key("ledger")))
-    async with hybrid.uplink() as child:
+    async with hybrid.uplink() as first, hybrid.uplink("uplink-2") as second:
 
         async def say() -> None:
             for number in range(count):
@@ -258,10 +258,12 @@ async def test_an_uplink_that_is_killed_again_and_again_leaves_nothing_out_and_d
 
         saying = asyncio.create_task(say())
         for number in range(6):
+            child = (first, second)[number % 2]
             await hybrid.send(hybrid.bundle(f"killed-{number}"), "--wait", "0")
             child.ready.clear()
             os.kill(child.pid, signal.SIGKILL)
-            await asyncio.wait_for(child.ready.wait(), 30)
+            async with asyncio.timeout(30):
+                await child.ready.wait()
         await saying
         await until(lambda: everything_looked_at(hybrid), 30)
     found = [await hybrid.facts(f"killed/{number}") for number in range(count)]

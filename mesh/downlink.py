@@ -72,11 +72,14 @@ Take = Callable[[Sent], Awaitable[None]]
 """Takes one message, whole; raises ``RetryableError`` or ``ServiceBusyError`` to have it again."""
 
 
-async def ensure_site(hub: Bus, site: str, scopes: Sequence[Scope], *, replicas: int) -> None:
+async def ensure_site(hub: Bus, site: str, scopes: Sequence[Scope], *, replicas: int, again: bool = False) -> None:
     """At a hub: let a site have what is sent to it, and all facts of these scopes, from the first one on.
 
-    Other scopes than before have everything given again, which a site knows to pass over; none take them from it.
+    Other scopes than before have all facts given again, and ``again`` has everything: what a site has it passes over.
+    Without scopes it has no facts any more.
     """
+    for stream in (subjects.SITES, subjects.MEMORY) if again else ():
+        await hub.api(f"CONSUMER.DELETE.{stream}.{site}")
     await _ensure_consumer(hub, subjects.SITES, site, [subjects.down(site, "*", "*")], replicas)
     # Which source is not to be believed any more stands beside the scopes.
     filters = [subjects.fact(scope.token, "*", "*") for scope in scopes] + [subjects.fact("source", "*", "*")]

@@ -5,6 +5,7 @@ decides whether to take it.
 """
 
 import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from policy_service.releases import comment_option, key_option, signer
 from policy_service.sources import locate
 
 _LOOK_S = 0.2
+_SITE = re.compile(r"U[A-Z2-7]{15}")  # the beginning of a public key
 
 
 class SendReport(Struct, frozen=True, kw_only=True):
@@ -68,6 +70,8 @@ def send(
     SITE is its name, as `workmesh bus site` prints it. Sign with a key that is a policy admin at that site. Exit status
     1 when the site refused.
     """
+    if not _SITE.fullmatch(site):
+        raise click.UsageError(f"{site!r} is no site: give its name as `workmesh bus site` prints it")
     folder, guessed = locate(source)
     contents = BundleContents.read(folder, domain or guessed)
     pass_gate(contents)

@@ -41,8 +41,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     metavar="SCOPE",
     help="What of the hub's memory it is given, as organisation/DOMAIN/TENANT (- for none); may be repeated.",
 )
+@click.option("--again", is_flag=True, help="Give all of it again, from the first on: the site was restored.")
 @config_option
-def site(public_key: str, scopes: tuple[str, ...], config: Path | None) -> None:
+def site(public_key: str, scopes: tuple[str, ...], again: bool, config: Path | None) -> None:
     """At a hub: make the streams for the copies of a site, and for what is sent to it.
 
     KEY is its uplink's public key, or the .pub file. Scopes that --facts does not name are not given any more.
@@ -51,7 +52,7 @@ def site(public_key: str, scopes: tuple[str, ...], config: Path | None) -> None:
     given = [parse_scope(text) for text in dict.fromkeys(scopes)]
     if any(scope.level is not Level.ORGANISATION for scope in given):
         raise click.UsageError("a session's facts are gone with it: give scopes of the organisation")
-    run_async(_make(load(config), key, given))
+    run_async(_make(load(config), key, given, again))
     name = subjects.site_name(key)
     click.echo(f"site {name}: {', '.join(subjects.site_stream(name, stream) for stream in subjects.UPLINKED)}")
 
@@ -87,12 +88,12 @@ def read_public_key(text: str) -> str:
     return text
 
 
-async def _make(settings: Settings, key: str, scopes: Sequence[Scope]) -> None:
+async def _make(settings: Settings, key: str, scopes: Sequence[Scope], again: bool) -> None:
     options, url = Site(settings).admin.nats_options(), bus_url(settings)
     async with connect(url, name="admin/site", options=options, tls=settings.bus.tls, request_timeout_s=10) as bus:
         replicas = settings.bus.replicas
         await ensure_streams(bus, (*copies(key), downlink.STREAM), replicas=replicas)
-        await downlink.ensure_site(bus, subjects.site_name(key), scopes, replicas=replicas)
+        await downlink.ensure_site(bus, subjects.site_name(key), scopes, replicas=replicas, again=again)
 
 
 async def _run(settings: Settings, hub_url: str, identity: Identity, tls: TlsFiles | None) -> None:

@@ -89,10 +89,15 @@ async def has_told(hybrid: Hybrid) -> bool:
 
 
 async def everything_looked_at(hybrid: Hybrid) -> bool:
-    """Whether nothing waits at the hub for the site."""
-    for stream in (subjects.SITES, subjects.MEMORY):
+    """Whether nothing waits at the hub for the site, by the sequences: its count of what waits may lag."""
+    given = {
+        subjects.SITES: [f"down.{hybrid.name}.>"],
+        subjects.MEMORY: [f"fact.{SHARED.token}.>", "fact.source.>"],
+    }
+    for stream, filters in given.items():
         info = await hybrid.hub.bus.api(f"CONSUMER.INFO.{stream}.{hybrid.name}")
-        if info["num_pending"] or info["num_ack_pending"]:
+        last = max((message.seq for message in await hybrid.hub.bus.last_of_each(stream, filters)), default=0)
+        if info["num_pending"] or info["num_ack_pending"] or info["ack_floor"]["stream_seq"] < last:
             return False
     return True
 
@@ -322,7 +327,7 @@ async def test_the_hub_cannot_have_anything_done_that_no_policy_admin_of_the_sit
             wanted = msgspec.structs.replace(right, **changes)
             return await refusal(hybrid, "active", bytes(sign(wanted, ACTIVATION_TYPE, key)))
 
-        assert "not enrolled" in await refusal(hybrid, "bundle", bytes(sign(contents, BUNDLE_TYPE, hybrid.erp)))
+        assert "not enrolled" in await refusal(hybrid, "bundle", bytes(sign(contents, BUNDLE_TYPE, hybrid.uwe)))
         whole = bytes(sign(contents, BUNDLE_TYPE, hybrid.petra))
         assert await refusal(hybrid, "bundle", whole[: len(whole) // 2])
         assert "publish the bundle first" in await signed()

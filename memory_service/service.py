@@ -40,11 +40,11 @@ from mesh.memory import (
     RecallAnswer,
     RecallRequest,
     ReindexRequest,
+    RelayRequest,
     RememberAnswer,
     RememberRequest,
     ResolveRequest,
     RetractRequest,
-    RevokeRequest,
     SignedRequest,
     StandingRequest,
     StatusRequest,
@@ -100,6 +100,7 @@ class Memory:
             "resolve": (SignedRequest, self.resolve),
             "revoke": (SignedRequest, self.revoke),
             "forget": (SignedRequest, self.forget),
+            "relay": (RelayRequest, self.relay),
             "reindex": (ReindexRequest, self.reindex),
             "status": (StatusRequest, self.status),
             "probe": (ProbeRequest, self.probe),
@@ -251,7 +252,7 @@ class Memory:
 
     async def revoke(self, request: SignedRequest) -> ChangeAnswer:
         """Believe a source no more: all that it said, and what was derived from it, is retracted."""
-        voice, said = self._voices.steward(request.signed, "revoke", RevokeRequest)
+        voice, said = self._voices.revoker(request.signed)
         checks.check_size("source", said.source, checks.SOURCE_BYTES)
         ids = self._view.table.of_source(said.source)
         ids += [fact_id for fact_id, _ in self._view.table.derived(ids)]
@@ -263,11 +264,19 @@ class Memory:
     async def forget(self, request: SignedRequest) -> ChangeAnswer:
         """Forget a subject for good; answers once nothing of it is left in ``MEMORY`` and in this copy."""
         voice, said = self._voices.steward(request.signed, "forget", ForgetRequest)
+        return await self._forget(voice, said, request.signed)
+
+    async def relay(self, request: RelayRequest) -> ChangeAnswer:
+        """Forget what a steward had forgotten at the hub."""
+        voice, said = self._voices.relayed(request)
+        return await self._forget(voice, said, request.signed)
+
+    async def _forget(self, voice: Voice, said: ForgetRequest, signed: Json) -> ChangeAnswer:
         checks.check_name("subject", said.subject)
         checks.check_scope(said.scope)
         if said.scope.level is Level.SESSION:
             return await self._limited(self._sessions.forget(said), "the subject was")
-        forgetting = self._eraser.forget(said, voice.name, request.signed)
+        forgetting = self._eraser.forget(said, voice.name, signed)
         return await self._limited(forgetting, "the subject was", ERASE_LIMIT_S)
 
     async def reindex(self, request: ReindexRequest) -> MemoryStatus:

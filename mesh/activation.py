@@ -31,7 +31,8 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The bundle in force, older ones whose permits are still accepted, and one that is tried beside it.
 
     ``after`` is the sequence of the one on record before it, so that an envelope counts once. A rollback goes back to
-    ``previous``. ``chosen`` says that a person chose the bundle: a newer pack does not replace it then.
+    ``previous``. ``chosen`` says that a person chose the bundle: a newer pack does not replace it then. One that was
+    signed at a hub for a ``site`` counts there alone, and follows on ``previous``: that site's sequences are not known.
     """
 
     domain: str
@@ -44,6 +45,7 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     by: str = ""
     comment: str = ""
     chosen: bool = False
+    site: str = ""
 
 
 class PublishRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,10 +113,16 @@ async def enact(bus: Bus, activation: Activation, signed: bytes) -> int:
     """Put an activation on record, then in force; the sequence that it has in the journal.
 
     Raises ``ConflictError`` when another came first. A crash between the two leaves one on record that never was in
-    force, and in force what was: the next activation follows on it.
+    force, and in force what was: the next activation follows on it. One from a hub comes again then, and is on record
+    once.
     """
     replaced = await bus.last(_STREAM, active_key(activation.domain))
-    seq = await _put(bus, control_key(activation.domain), signed, activation.after)
+    last = await bus.last(subjects.JOURNAL, control_key(activation.domain)) if activation.site else None
+    if last is not None and last.data == signed:
+        seq = last.seq
+    else:
+        after = (last.seq if last else 0) if activation.site else activation.after
+        seq = await _put(bus, control_key(activation.domain), signed, after)
     await _put(bus, active_key(activation.domain), signed, replaced.seq if replaced else 0)
     return seq
 

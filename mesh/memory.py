@@ -7,6 +7,9 @@ import msgspec
 from mesh.facts import Authority, Claim, FactStatus, Judged, Moment, RecalledFact, Scope, Slot
 from mesh.records import NULL, Json, Struct
 
+SAID_BEFORE = "this word was said before: sign anew"
+"""The answer to a word that something in memory rests on already."""
+
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what is asked of memory."""
@@ -150,6 +153,14 @@ class SignedRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A request that is nothing without its signature: the envelope over a ``Word`` that holds it."""
 
     signed: Json
+
+
+class RelayRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Forget here what a steward had forgotten at the hub: the steward's envelope, as it is on record there. Its time
+    may be over, so a source's key vouches in another, over a word ``relay`` of this request without it."""
+
+    signed: Json
+    vouched: Json = NULL
 
 
 class ChangeAnswer(Struct, frozen=True, kw_only=True):

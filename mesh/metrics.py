@@ -198,6 +198,13 @@ BUDGET = Gauge("workmesh_model_budget_micro_usd", "What a domain may spend on mo
 SPEND_CONFLICTS = Counter("workmesh_spend_conflicts", "Times that another copy wrote a window of spending first.")
 MODEL_BATCHES = Counter("workmesh_model_batches", "Batches, by what was done: sent, adopted, ended, lost.", ["event"])
 
+HUB_SILENT = Gauge("workmesh_hub_silent_seconds", "Seconds since the hub of this site was last heard.")
+HUB_LAG = Gauge(
+    "workmesh_hub_lag_messages",
+    "Messages that were not on the other side when the hub was last heard: up to it, or down to this site.",
+    ["kind"],
+)
+
 JOURNAL_LAST = Gauge("workmesh_journal_last_sequence", "Where the journal ends, as the auditor last saw it.")
 STORE_BYTES = Gauge("workmesh_bus_store_bytes", "What the bus keeps on disk.")
 STORE_LIMIT = Gauge("workmesh_bus_store_limit_bytes", "What the bus may keep on disk.")

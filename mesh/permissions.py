@@ -241,9 +241,11 @@ ROLES: Final[Mapping[str, Permissions]] = {
         (
             "$JS.API.INFO",
             "durability.jsz",
-            *_reads(*STREAMS),
+            *_reads(*STREAMS, subjects.SITES),
             *_watches(*BUCKETS),
             *(f"$JS.API.{name}" for name in _OPERATOR_API),
+            subjects.down("*", "bundle", "*"),
+            subjects.down("*", "active", "*"),
             *_writes(subjects.REGISTRY_BUCKET, "operator."),
             "svc.>",
             "event.>",
@@ -282,6 +284,16 @@ ROLES: Final[Mapping[str, Permissions]] = {
                     *_reads(subjects.site_stream(OWN_SITE, stream)),
                 )
             ),
+            *(
+                subject
+                for stream in (subjects.SITES, subjects.MEMORY)
+                for subject in (
+                    f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{OWN_SITE}",
+                    f"$JS.API.CONSUMER.INFO.{stream}.{OWN_SITE}",
+                    f"$JS.ACK.{stream}.{OWN_SITE}.>",
+                )
+            ),
+            subjects.told(OWN_SITE, "*"),
         ),
         (),
     ),

@@ -225,7 +225,8 @@ class Phase(StrEnum):
 
 
 class Decision(Record, frozen=True, kw_only=True, tag="decision"):
-    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that fell."""
+    """One decision on a plan. ``signed`` is a DSSE envelope over a ``Permit``; ``void`` are cited facts that fell;
+    ``hub_silent_s`` is for how long the site's hub had not been heard, where it has one."""
 
     phase: Phase
     verdict: Verdict
@@ -240,6 +241,7 @@ class Decision(Record, frozen=True, kw_only=True, tag="decision"):
     limits: tuple[LimitUse, ...] = ()
     revision: int = 0
     void: tuple[str, ...] = ()
+    hub_silent_s: int | None = None
 
     @property
     def token(self) -> str:

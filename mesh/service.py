@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from mesh import faultpoints, subjects
 from mesh.bus import Bus
-from mesh.errors import BusUnavailableError, WorkmeshError
+from mesh.errors import BusUnavailableError, ConflictError, RetryableError, WorkmeshError
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +32,14 @@ class ServiceError(WorkmeshError):
     """The service answered that it will not; the message is its reason."""
 
 
+class ServiceBusyError(ServiceError):
+    """The service could not, and may be asked again: the bus was away, or somebody else was faster."""
+
+
 class _Answer(msgspec.Struct, frozen=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str = ""
+    again: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -46,7 +51,7 @@ async def ask(bus: Bus, service: str, verb: str, request: msgspec.Struct, answer
     message = await bus.request(subjects.service(service, verb), _encode(request), timeout_s=timeout_s)
     got = _decode(message.data)
     if got.error:
-        raise ServiceError(got.error)
+        raise ServiceBusyError(got.error) if got.again else ServiceError(got.error)
     return msgspec.json.decode(got.result, type=answer)
 
 
@@ -101,7 +106,7 @@ async def _answer_one(bus: Bus, message: Msg, verbs: Mapping[str, tuple[type, Ve
     except msgspec.DecodeError as error:
         answer = _Answer(error=f"the request is not well formed: {error}")
     except WorkmeshError as error:
-        answer = _Answer(error=str(error))
+        answer = _Answer(error=str(error), again=isinstance(error, (RetryableError, ConflictError)))
     except Exception as error:
         log.exception("request_failed", subject=message.subject)
         answer = _Answer(error=f"internal error: {type(error).__name__}")

@@ -231,6 +231,13 @@ class IntakeSettings(_Section, frozen=True):
         return self.port >= 0 or bool(self.sources)
 
 
+class HubSettings(_Section, frozen=True):
+    """The hub of a hybrid site. ``site`` is how the hub names this one (`workmesh bus site` there prints it); "" is a
+    site without a hub: policies then see nothing of a link, and nothing that is addressed to a site is taken."""
+
+    site: str = ""
+
+
 class ConsoleSettings(_Section, frozen=True):
     """The web console: ``port`` 0 takes a free one, -1 has `workmesh up` start none.
 
@@ -309,6 +316,7 @@ class Settings(_Section, frozen=True):
     memory: MemorySettings = MemorySettings()
     learner: LearnerSettings = LearnerSettings()
     intake: IntakeSettings = IntakeSettings()
+    hub: HubSettings = HubSettings()
     console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()

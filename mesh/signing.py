@@ -25,6 +25,7 @@ LEARNED_TYPE: Final = "application/vnd.workmesh.learned+json"
 TRUST_TYPE: Final = "application/vnd.workmesh.trust+json"
 MEMORY_TYPE: Final = "application/vnd.workmesh.memory+json"
 CONTROL_TYPE: Final = "application/vnd.workmesh.control+json"
+LINK_TYPE: Final = "application/vnd.workmesh.link+json"
 BACKUP_TYPE: Final = "application/vnd.workmesh.backup+json"
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -12,6 +12,8 @@ QUARANTINE: Final = "QUARANTINE"
 MEMORY: Final = "MEMORY"
 AUDIT: Final = "AUDIT"
 ORIGINALS: Final = "ORIGINALS"
+SITES: Final = "SITES"
+"""The stream of a hub that holds what is sent down to its sites, and what they made of it."""
 
 POLICY_BUCKET: Final = "POLICY"
 TRUST_BUCKET: Final = "TRUST"
@@ -182,6 +184,16 @@ def site_name(public_key: str) -> str:
 def site_stream(site: str, stream: str) -> str:
     """The stream of a hub that holds the copy of a site's stream."""
     return f"SITE_{site}_{stream}"
+
+
+def down(site: str, what: str, domain: str) -> str:
+    """Where a hub puts a ``bundle`` or an ``active`` (an activation) of a domain for one site."""
+    return f"down.{site}.{what}.{domain}"
+
+
+def told(site: str, domain: str) -> str:
+    """Where a site tells its hub which bundle is in force in a domain, and what it refused."""
+    return f"told.{site}.active.{domain}"
 
 
 def site_subject(site: str, stream: str, subject: str) -> str:

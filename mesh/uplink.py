@@ -63,6 +63,12 @@ class Uplink:
         self._stream = stream
         self._target = subjects.site_stream(self._name, stream)
         self.copied = 0
+        self.reached = 0  # the site's sequence of the last message that is at the hub
+
+    async def behind(self) -> int:
+        """How many messages of the site are not at the hub yet, as far as is known."""
+        info = await self._site.api(f"STREAM.INFO.{self._stream}")
+        return max(0, int(info["state"]["last_seq"]) - self.reached)
 
     async def run(self) -> None:
         """Copy until cancelled; waits while a bus is away. Raises ``NotDurableError`` for a hub without the stream."""
@@ -92,6 +98,7 @@ class Uplink:
 
     async def _follow(self, position: Position) -> None:
         while True:
+            self.reached = position.site
             page = await self._site.read(self._stream, position.site + 1, _PAGE)
             if not page:
                 await asyncio.sleep(_LOOK_S)

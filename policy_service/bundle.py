@@ -36,6 +36,7 @@ EXTRAS = {
     "weekday": "0",
     "compensation": "false",
     "related": "0",
+    "hub_silent_s": "0",
 }
 
 

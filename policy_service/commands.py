@@ -14,6 +14,7 @@ from policy_service.cases import CaseResult, coverage, read_cases, run_cases, un
 from policy_service.lint import Finding, Severity, lint
 from policy_service.releases import activate, fetch, history, list_, publish, rollback, shadow
 from policy_service.reviews import diff, explain
+from policy_service.sending import send
 from policy_service.sources import locate, tools_of
 
 
@@ -46,7 +47,7 @@ def policy() -> None:
     """Check, test, publish and activate policy bundles; explain decisions and compare bundles."""
 
 
-for _command in (activate, diff, explain, fetch, history, list_, publish, rollback, shadow):
+for _command in (activate, diff, explain, fetch, history, list_, publish, rollback, send, shadow):
     policy.add_command(_command)
 
 

@@ -15,6 +15,7 @@ from mesh import plans
 from mesh.canonical import token
 from mesh.errors import TerminalError
 from mesh.identity import Identity
+from mesh.link import Link
 from mesh.pack import Pack, Sheet
 from mesh.records import Context, Decision, FactSheet, Header, LimitUse, Permit, Phase, Plan, Verdict
 from mesh.settings import PolicySettings
@@ -67,6 +68,7 @@ class Decider:
         stages: Stages,
         signer: Identity,
         settings: PolicySettings,
+        link: Link | None = None,
     ) -> None:
         self._packs = packs
         self._systems = systems
@@ -74,6 +76,7 @@ class Decider:
         self._stages = stages
         self._signer = signer
         self._settings = settings
+        self._link = link
 
     async def matter(self, context: Context, plan: Plan, agent: str, at: datetime) -> Matter:
         """The plan with its facts of now; raises ``TerminalError`` when there is no such pack here."""
@@ -90,6 +93,7 @@ class Decider:
             stages=self._stages_of(bundle, plan),
             entity=context.entity,
             related=len(context.earlier),
+            hub_silent_s=await self._link.silent_s(at) if self._link else None,
         )
         return Matter(context, plan, sheets, bundle, around)
 
@@ -136,6 +140,7 @@ class Decider:
             escalate_at=at + said.escalate_after if waits and said.escalate_after else None,
             limits=uses,
             revision=plan.revision,
+            hub_silent_s=matter.around.hub_silent_s,
         )
 
     async def void(self, context: Context, plan: Plan, header: Header, phase: Phase, fallen: Fallen) -> Decision:
@@ -197,7 +202,12 @@ def around_of(decision: Decision, context: Context, plan: Plan, agent: str) -> C
     tools = {step.id: step.call.tool for step in plan.steps}
     stages = {tools[step.step]: step.stage for step in decision.steps if step.stage and step.step in tools}
     return Circumstances(
-        at=decision.header.at, agent=agent, stages=stages, entity=context.entity, related=len(context.earlier)
+        at=decision.header.at,
+        agent=agent,
+        stages=stages,
+        entity=context.entity,
+        related=len(context.earlier),
+        hub_silent_s=decision.hub_silent_s,
     )
 
 

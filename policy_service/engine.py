@@ -38,7 +38,8 @@ class Circumstances(Struct, frozen=True, kw_only=True):
     """What a decision depends on beside plan, facts and approvals, so that it can be made again later.
 
     ``agent`` wrote the plan; ``stages`` are how far each tool may act by itself; ``entity`` is what the task is about.
-    ``related`` tasks seem to be the same request, by another channel.
+    ``related`` tasks seem to be the same request, by another channel. ``hub_silent_s`` is for how long the site's hub
+    has not been heard (``mesh.link``), ``None`` where it has none.
     """
 
     at: datetime
@@ -46,6 +47,7 @@ class Circumstances(Struct, frozen=True, kw_only=True):
     stages: Mapping[str, str] = {}
     entity: str = ""
     related: int = 0
+    hub_silent_s: int | None = None
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -150,7 +152,10 @@ def _extras(
     """What is the same for all steps of a plan, as far as this bundle's policies may see it."""
     if not bundle.extras:
         return {}
-    return {
+    link: dict[str, str | int | bool] = {}
+    if around.hub_silent_s is not None:
+        link["hub_silent_s"] = around.hub_silent_s
+    return link | {
         "total": sum(sheet.amount for sheet in sheets.values()),
         "agent": around.agent,
         "domain": plan.header.domain,

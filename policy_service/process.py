@@ -14,6 +14,7 @@ from mesh.control import controlling
 from mesh.errors import RetryableError, TerminalError
 from mesh.halts import HALT, halts_of
 from mesh.lifetime import background
+from mesh.link import HeartbeatRequest, Link
 from mesh.process import Process, opened
 from mesh.projection import Projection, following
 from mesh.service import Offered, Verb, described, serving
@@ -45,7 +46,8 @@ async def run(settings: Settings) -> None:
         controls = await process.exit.enter_async_context(reading)
         controls.on_change(AUTONOMY, stages.replace)
         halts = halts_of(controls)
-        decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy)
+        link = Link(process.bus, process.trust, settings.hub.site) if settings.hub.site else None
+        decider = Decider(process.packs, systems, bundles, stages.of, process.identity, settings.policy, link)
         ledger = Ledger(process.bus, process.journal)
         await process.exit.enter_async_context(background(ledger.run(), "ledger"))
         pending = Pending(process.bus, process.folder / "pending.db")
@@ -73,7 +75,7 @@ async def run(settings: Settings) -> None:
         staging = Staging(
             controls, process.committer, stages, bundles, book, process.packs, process.identity, process.trust
         )
-        publishing = Publishing(process.bus, bundles, process.packs, process.trust)
+        publishing = Publishing(process.bus, bundles, process.packs, process.trust, settings.hub.site)
         stage = PolicyStage(process.journal, bundles, decider, ledger, process.trust, tools, halts, cited)
         upkeep: dict[str, Callable[[], Awaitable[object]]] = {
             "approval-expiry": words.expire,
@@ -81,12 +83,16 @@ async def run(settings: Settings) -> None:
             "limits-given-back": giving_back.give_back,
             "waiting-measured": pending.show,
         }
+        verbs = _verbs(words, staging, publishing)
+        if link is not None:
+            verbs["heard"] = (HeartbeatRequest, link.take)
+            upkeep["link-measured"] = link.measure
         governed = (*book.projections, giving_back.projection)
         async with AsyncExitStack() as stack:
             for projection in pending.projections:
                 await stack.enter_async_context(following(projection))
             await stack.enter_async_context(background(_follow_governed(bundles, process, governed), "governed"))
-            await stack.enter_async_context(serving(process.bus, "policy", _verbs(words, staging, publishing)))
+            await stack.enter_async_context(serving(process.bus, "policy", verbs))
             for name, work in upkeep.items():
                 await stack.enter_async_context(background(_again_and_again(work, name), name))
             await process.run_stage(stage.decide)
@@ -107,8 +113,8 @@ def _verbs(words: Words, staging: Staging, publishing: Publishing) -> dict[str, 
 
 def offered() -> Offered:
     """What the service answers, read from its functions: the classes stand for what is opened when it runs."""
-    words, staging, publishing = (cast(Any, each) for each in (Words, Staging, Publishing))
-    return described(_verbs(words, staging, publishing))
+    words, staging, publishing, link = (cast(Any, each) for each in (Words, Staging, Publishing, Link))
+    return described(_verbs(words, staging, publishing) | {"heard": (HeartbeatRequest, link.take)})
 
 
 async def _follow_governed(bundles: LiveBundles, process: Process, projections: Iterable[Projection]) -> None:

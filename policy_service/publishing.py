@@ -16,6 +16,7 @@ from mesh.activation import (
     Activation,
     PublishAnswer,
     PublishRequest,
+    Standing,
     enact,
     last_on_record,
     require_admin,
@@ -41,11 +42,14 @@ log = structlog.get_logger(__name__)
 class Publishing:
     """Answers ``publish`` and ``activate``."""
 
-    def __init__(self, bus: Bus, bundles: LiveBundles, packs: Mapping[str, Pack], trust: TrustDirectory) -> None:
+    def __init__(
+        self, bus: Bus, bundles: LiveBundles, packs: Mapping[str, Pack], trust: TrustDirectory, site: str = ""
+    ) -> None:
         self._bus = bus
         self._bundles = bundles
         self._packs = packs
         self._trust = trust
+        self._site = site
 
     async def publish(self, request: PublishRequest) -> PublishAnswer:
         """Put a bundle into the bucket; it is not in force. Raises ``TerminalError`` with what is wrong."""
@@ -81,7 +85,9 @@ class Publishing:
         self._require_pack(wanted.domain)
         stands = await standing(self._bus, wanted.domain)
         last = await last_on_record(self._bus, wanted.domain)
-        if wanted.after != last:
+        if wanted.site:
+            self._check_addressed(wanted, stands)
+        elif wanted.after != last:
             raise TerminalError(
                 f"it was made to follow the activation at {wanted.after}, and the last on record is at {last}: "
                 f"somebody changed it meanwhile, or this is an old envelope; look again (`workmesh policy list`)"
@@ -101,6 +107,18 @@ class Publishing:
             raise TerminalError(f"permits under {strange[0]} are not accepted now, so they cannot stay accepted")
         before = () if stands is None else (stands.activation.digest, stands.activation.previous)
         await self._check_bundles(wanted, before)
+
+    def _check_addressed(self, wanted: Activation, stands: Standing | None) -> None:
+        """One that was signed at a hub follows on the bundle that its signer saw in force here, if no sequence."""
+        if wanted.site != self._site:
+            own = f"this one is {self._site}" if self._site else "this one has no hub (setting hub.site)"
+            raise TerminalError(f"it was signed for the site {wanted.site}, and {own}")
+        current = stands.activation.digest if stands else ""
+        if wanted.previous != current:
+            raise TerminalError(
+                f"it was signed to follow on {wanted.previous or 'no bundle'}, and {current or 'no bundle'} is in "
+                f"force: somebody changed it here meanwhile, or this is an old envelope; look again, then sign anew"
+            )
 
     async def _check_bundles(self, wanted: Activation, proven: tuple[str, ...]) -> None:
         """Both bundles must be there and compile. One that was in force can be again, whatever its cases say."""

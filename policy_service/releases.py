@@ -81,7 +81,7 @@ def publish(source: str, domain: str | None, key: Path | None, as_json: bool, co
 
 async def _publish(contents: BundleContents, key: Path | None, config: Path | None) -> PublishAnswer:
     async with operator_bus(config) as (settings, bus):
-        request = PublishRequest(signed=sign(contents, BUNDLE_TYPE, _signer(settings, key)))
+        request = PublishRequest(signed=sign(contents, BUNDLE_TYPE, signer(settings, key)))
         return await service.ask(bus, "policy", "publish", request, PublishAnswer, timeout_s=_PATIENCE_S)
 
 
@@ -163,11 +163,11 @@ def shadow(
 async def _change(domain: str, change: Change, comment: str, key: Path | None, config: Path | None) -> Changed:
     """Sign what ``change`` makes of what stands now, and have the policy service put it in force."""
     async with operator_bus(config) as (settings, bus):
-        signer = _signer(settings, key)
+        who = signer(settings, key)
         stands = await standing(bus, domain)
         after = await last_on_record(bus, domain)
-        wanted = await change(bus, stands, _start(domain, stands, signer, after, comment))
-        request = ActivateRequest(signed=sign(wanted, ACTIVATION_TYPE, signer))
+        wanted = await change(bus, stands, _start(domain, stands, who, after, comment))
+        request = ActivateRequest(signed=sign(wanted, ACTIVATION_TYPE, who))
         answer = await service.ask(bus, "policy", "activate", request, ActivateAnswer, timeout_s=_PATIENCE_S)
         return Changed(activation=wanted, seq=answer.seq)
 
@@ -188,7 +188,8 @@ def _start(domain: str, stands: Standing | None, signer: Identity, after: int, c
     )
 
 
-def _signer(settings: Settings, key: Path | None) -> Identity:
+def signer(settings: Settings, key: Path | None) -> Identity:
+    """The key to sign with: the one that was given, or the site's root; raises ``WorkmeshError`` without any."""
     path = key or settings.state_dir / "keys" / "admin.nk"
     if not path.exists():
         raise WorkmeshError(f"no key to sign with: give yours with --key (the site's root key {path} is not there)")

@@ -2,16 +2,19 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 import structlog
 
-from mesh import logs, subjects
+from console.bus.linking import Linking
+from mesh import downlink, logs, subjects
 from mesh.bus import connect
 from mesh.cli import config_option, run_async
 from mesh.errors import BusUnavailableError
+from mesh.facts import Level, Scope, parse_scope
 from mesh.identity import Identity, is_public_key
 from mesh.notify import notify
 from mesh.operator import operating
@@ -20,7 +23,7 @@ from mesh.settings import Settings, load
 from mesh.site import Site
 from mesh.streams import ensure_streams
 from mesh.tls import TlsFiles
-from mesh.uplink import Uplink, copies
+from mesh.uplink import copies
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +34,25 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command()
 @click.argument("public_key", metavar="KEY")
+@click.option(
+    "--facts",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="What of the hub's memory it is given, as organisation/DOMAIN/TENANT (- for none); may be repeated.",
+)
+@click.option("--again", is_flag=True, help="Give all of it again, from the first on: the site was restored.")
 @config_option
-def site(public_key: str, config: Path | None) -> None:
-    """At a hub: make the streams for the copies of a site. KEY is its uplink's public key, or the .pub file."""
+def site(public_key: str, scopes: tuple[str, ...], again: bool, config: Path | None) -> None:
+    """At a hub: make the streams for the copies of a site, and for what is sent to it.
+
+    KEY is its uplink's public key, or the .pub file. Scopes that --facts does not name are not given any more.
+    """
     key = read_public_key(public_key)
-    run_async(_make(load(config), key))
+    given = [parse_scope(text) for text in dict.fromkeys(scopes)]
+    if any(scope.level is not Level.ORGANISATION for scope in given):
+        raise click.UsageError("a session's facts are gone with it: give scopes of the organisation")
+    run_async(_make(load(config), key, given, again))
     name = subjects.site_name(key)
     click.echo(f"site {name}: {', '.join(subjects.site_stream(name, stream) for stream in subjects.UPLINKED)}")
 
@@ -52,7 +69,8 @@ def uplink(
 ) -> None:
     """At a site: copy its journal and audit to the hub, now and as they grow, until it is stopped.
 
-    The site works on while the hub is away. Any number of uplinks may run: nothing is copied twice.
+    Where the setting hub.site names the site, bundles and facts that the hub has for it come down, too. The site works
+    on while the hub is away. Any number of uplinks may run: nothing is copied twice, and nothing counts twice.
     """
     settings = load(config)
     logs.configure(settings.log, role=ROLE, instance=settings.instance)
@@ -70,10 +88,12 @@ def read_public_key(text: str) -> str:
     return text
 
 
-async def _make(settings: Settings, key: str) -> None:
+async def _make(settings: Settings, key: str, scopes: Sequence[Scope], again: bool) -> None:
     options, url = Site(settings).admin.nats_options(), bus_url(settings)
     async with connect(url, name="admin/site", options=options, tls=settings.bus.tls, request_timeout_s=10) as bus:
-        await ensure_streams(bus, copies(key), replicas=settings.bus.replicas)
+        replicas = settings.bus.replicas
+        await ensure_streams(bus, (*copies(key), downlink.STREAM), replicas=replicas)
+        await downlink.ensure_site(bus, subjects.site_name(key), scopes, replicas=replicas, again=again)
 
 
 async def _run(settings: Settings, hub_url: str, identity: Identity, tls: TlsFiles | None) -> None:
@@ -94,10 +114,11 @@ async def _copy(settings: Settings, hub_url: str, identity: Identity, tls: TlsFi
                 own = await stack.enter_async_context(operating(settings))
                 hub = connect(hub_url, name=name, options=identity.nats_options(), tls=tls)
                 linked = await stack.enter_async_context(hub)
+                linking = Linking(settings, own, linked, identity)
                 group = await stack.enter_async_context(asyncio.TaskGroup())
-                for stream in subjects.UPLINKED:
-                    group.create_task(Uplink(own, linked, identity.public_key, stream).run(), name=f"uplink-{stream}")
-                log.info("uplink_ready", hub=hub_url)
+                for what, work in linking.work():
+                    group.create_task(work, name=f"uplink-{what}")
+                log.info("uplink_ready", hub=hub_url, site=settings.hub.site)
                 notify("READY=1")
         except BusUnavailableError as error:
             log.warning("uplink_waits", error=str(error))

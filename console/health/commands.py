@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console.health import local, probing
-from console.health.judging import Check, fail, judge
+from console.health.judging import Check, fail, judge, line_of_hub
 from console.health.state import State, read_state
 from mesh.cli import config_option, json_option, print_json, run_async, stdout
 from mesh.errors import BusUnavailableError, WorkmeshError
@@ -115,5 +115,6 @@ def _lines(state: State) -> list[str]:
     lines.append(f"quarantine: {state.quarantine}")
     lines.append(f"audit: {state.audit.behind} records wait for a signature, {state.audit.problems} problems")
     lines += [f"paused: {halt}" for halt in state.halts]
+    lines += [f"hub: {line_of_hub(state.hub)}"] if state.hub else []
     lines += [f"restored: from the backup of {state.restored}"] if state.restored else []
     return lines

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
-from console.health.state import StageLine, State
+from console.health.state import HubLine, StageLine, State
+from mesh.link import NEVER_S
 from mesh.records import Struct
 from mesh.settings import Settings
 from mesh.site import INTAKE, MODEL, ROLES, TRACER
@@ -45,6 +46,8 @@ def judge(state: State, settings: Settings) -> Iterator[Check]:
     yield _quarantine(state)
     yield from _acts(state)
     yield _audit(state, settings)
+    if state.hub is not None:
+        yield _hub(state.hub)
 
 
 def _server(state: State) -> Check:
@@ -153,6 +156,26 @@ def _audit(state: State, settings: Settings) -> Check:
     if audit.behind and age_s > _AUDIT_BEHIND * settings.audit.checkpoint_s:
         return warn("audit", said, "look at the log of the auditor, and whether it runs")
     return ok("audit", said)
+
+
+def _hub(hub: HubLine) -> Check:
+    said = line_of_hub(hub)
+    if hub.silent_s >= NEVER_S:
+        mend = "start `workmesh bus uplink`, with a key that is enrolled here with the role uplink"
+        return warn("hub", said, mend)
+    if hub.silent_s > _OLD_S:
+        return warn("hub", said, "look whether `workmesh bus uplink` runs and reaches the hub; the site works on")
+    if hub.problem:
+        return warn("hub", said, "look at the log of the uplink; a bundle is to be sent anew from the hub")
+    return ok("hub", said)
+
+
+def line_of_hub(hub: HubLine) -> str:
+    """The hub in words."""
+    if hub.silent_s >= NEVER_S:
+        return "never heard"
+    line = f"heard {hub.silent_s} s ago, {hub.up} records were not there and {hub.down} messages of it not here"
+    return f"{line}; not taken: {hub.problem}" if hub.problem else line
 
 
 def ok(name: str, found: str) -> Check:

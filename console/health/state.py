@@ -12,6 +12,7 @@ from mesh.clock import now
 from mesh.control import Controls
 from mesh.errors import BusUnavailableError, WorkmeshError
 from mesh.halts import HALT, why
+from mesh.link import Heartbeat, last_heard, silent_s
 from mesh.permissions import BUCKETS, STREAMS, kv_stream
 from mesh.records import Purpose, Struct
 from mesh.registry import Entry, entries
@@ -58,6 +59,16 @@ class AuditLine(Struct, frozen=True, kw_only=True):
     problems: int
 
 
+class HubLine(Struct, frozen=True, kw_only=True):
+    """The hub of the site: for how long it was not heard (``mesh.link.NEVER_S``: never), how much waited on each side
+    then, and what the site did not take last."""
+
+    silent_s: int
+    up: int
+    down: int
+    problem: str
+
+
 class State(Struct, frozen=True, kw_only=True):
     """All of it. ``people`` is missing where no policy process answers. ``ahead_s``: this clock against the bus's."""
 
@@ -75,6 +86,7 @@ class State(Struct, frozen=True, kw_only=True):
     halts: tuple[str, ...]
     restored: str
     audit: AuditLine
+    hub: HubLine | None = None
 
 
 async def read_state(bus: Bus, settings: Settings) -> State:
@@ -99,6 +111,7 @@ async def read_state(bus: Bus, settings: Settings) -> State:
         halts=halts,
         restored=restored,
         audit=await _audit(bus, settings),
+        hub=await _hub(bus, settings) if settings.hub.site else None,
     )
 
 
@@ -167,3 +180,10 @@ async def _audit(bus: Bus, settings: Settings) -> AuditLine:
     except WorkmeshError:
         return AuditLine(behind=0, signed_at="", problems=0)
     return AuditLine(behind=found.behind, signed_at=found.signed_at, problems=len(found.problems))
+
+
+async def _hub(bus: Bus, settings: Settings) -> HubLine:
+    trust, _ = await reading.trust(bus, settings.root_key())
+    heard = await last_heard(bus, trust, settings.hub.site)
+    found = heard or Heartbeat(site=settings.hub.site, at=now())
+    return HubLine(silent_s=silent_s(heard, now()), up=found.up, down=found.down, problem=found.problem)

@@ -143,6 +143,14 @@ ALERTS = (
         "workmesh-policy",
     ),
     Alert(
+        "HubSilent",
+        "max(workmesh_hub_silent_seconds) > 300",
+        "0m",
+        TICKET,
+        "the hub of this site has not been heard for {{ $value | humanizeDuration }}",
+        "workmesh-bus",
+    ),
+    Alert(
         "AuditBehind",
         "max(workmesh_audit_unsigned_seconds) > 120",
         "2m",

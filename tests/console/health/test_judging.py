@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from console.health.judging import judge
-from console.health.state import AuditLine, People, StageLine, State, StreamLine
+from console.health.state import AuditLine, HubLine, People, StageLine, State, StreamLine
 from mesh.registry import Entry
 from mesh.settings import Settings
 from mesh.site import ROLES
@@ -41,6 +41,7 @@ def verdicts(**changes: Any) -> dict[str, tuple[str, str]]:
 
 def test_a_site_that_is_well_has_nothing_to_mend() -> None:
     assert verdicts() == {}
+    assert verdicts(hub=HubLine(silent_s=3, up=0, down=0, problem="")) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,9 @@ def test_a_site_that_is_well_has_nothing_to_mend() -> None:
         ({"halts": ("everything is halted by olga",)}, "paused", "warn", "workmesh resume"),
         ({"restored": "2026-10-31 23:00:00 UTC"}, "restored", "warn", "restore --over"),
         ({"audit": AuditLine(behind=0, signed_at="", problems=0)}, "audit", "warn", "auditor"),
+        ({"hub": HubLine(silent_s=61, up=4, down=2, problem="")}, "hub", "warn", "heard 61 s ago, 4 records"),
+        ({"hub": HubLine(silent_s=1_000_000_000, up=0, down=0, problem="")}, "hub", "warn", "never heard"),
+        ({"hub": HubLine(silent_s=1, up=0, down=0, problem="an old envelope")}, "hub", "warn", "an old envelope"),
         ({"audit": AuditLine(behind=0, signed_at=AT.isoformat(), problems=2)}, "audit", "fail", "audit verify"),
         (
             {"audit": AuditLine(behind=9, signed_at=(AT - timedelta(minutes=1)).isoformat(), problems=0)},

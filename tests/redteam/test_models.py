@@ -21,7 +21,7 @@ from tests.redteam.catalogue import attack
 from tests.redteam.hostile import SAMPLE, Hostile, args, sealed
 from tests.redteam.speaking import INTENT, MESSAGE, Speaking
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(25)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 ORDER, OWNER, ITEM, CARD = "#W1060358", "dagny_grimaldi_1622", "6871433751", "credit_card_5535720"
 OWN_OTHER_ORDER = "#W2094586"

@@ -110,7 +110,7 @@ USELESS = (
 )
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_with_no_model_that_helps_every_message_goes_to_a_person(tmp_path: Path) -> None:
     """Each message meets another way in which a model can be of no use."""
     lines, _, _ = _sample()
@@ -124,7 +124,7 @@ async def test_with_no_model_that_helps_every_message_goes_to_a_person(tmp_path:
     assert len([call for call in run.billed if call.billed]) <= found.summary["model_calls"]
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_a_provider_that_is_busy_and_stumbles_costs_time_and_nothing_else(tmp_path: Path) -> None:
     lines, expected, said = _sample()
     stumbles = (

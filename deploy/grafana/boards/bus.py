@@ -129,5 +129,16 @@ BUS = Board(
                 ),
             ),
         ),
+        Row(
+            "Hub of the site",
+            (
+                lines("Not heard for", "s", Query("max(workmesh_hub_silent_seconds)", "hub")),
+                lines(
+                    "Not on the other side",
+                    "short",
+                    Query("max by (kind) (workmesh_hub_lag_messages) or vector(0)", "{{kind}}"),
+                ),
+            ),
+        ),
     ),
 )

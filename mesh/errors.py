@@ -32,6 +32,10 @@ class NotDurableError(WorkmeshError):
     """The bus would lose acknowledged records; a process refuses to start on it (invariant 2)."""
 
 
+class DivergedError(WorkmeshError):
+    """A stream is not the one that another is a copy of: it was restored, or is of another site."""
+
+
 class SignatureError(TerminalError):
     """A signature is missing, does not verify, or belongs to a key without the needed role."""
 

@@ -15,7 +15,7 @@ import structlog
 
 from mesh import subjects
 from mesh.bus import Bus, StoredMessage
-from mesh.errors import BusUnavailableError, ConflictError, NotDurableError
+from mesh.errors import BusUnavailableError, ConflictError, DivergedError, NotDurableError
 from mesh.streams import MAX_RECORD_BYTES, StreamSpec
 
 log = structlog.get_logger(__name__)
@@ -34,10 +34,11 @@ _NOT_FOUND = 10059
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a copy is: the hub's last sequence, and the site's sequence of that message."""
+    """How far a copy is: the hub's last sequence, and where and when the site stored that message."""
 
     hub: int
     site: int
+    time: str = ""
 
 
 def copies(key: str) -> tuple[StreamSpec, ...]:
@@ -71,10 +72,15 @@ class Uplink:
         return max(0, int(info["state"]["last_seq"]) - self.reached)
 
     async def run(self) -> None:
-        """Copy until cancelled; waits while a bus is away. Raises ``NotDurableError`` for a hub without the stream."""
+        """Copy until cancelled; waits while a bus is away.
+
+        Raises ``NotDurableError`` for a hub without the stream, ``DivergedError`` where its copy is of another history.
+        """
         while True:
             try:
-                await self._follow(await self.position())
+                position = await self.position()
+                await self._require_same(position)
+                await self._follow(position)
             except BusUnavailableError as error:
                 log.warning("uplink_waits", stream=self._stream, error=str(error))
                 await asyncio.sleep(_RETRY_S)
@@ -94,7 +100,23 @@ class Uplink:
         found = await self._hub.at(self._target, last)
         if found is None:
             raise BusUnavailableError(f"the hub's {self._target} does not give its last message, {last}")
-        return Position(last, int(found.headers[SEQUENCE]))
+        return Position(last, int(found.headers[SEQUENCE]), found.headers[TIME])
+
+    async def _require_same(self, position: Position) -> None:
+        """Without this, what a restored site stores anew under old sequences would be left out of the copy."""
+        if not position.site:
+            return
+        own = await self._site.at(self._stream, position.site)
+        if own is None:
+            info = await self._site.api(f"STREAM.INFO.{self._stream}")
+            if int(info["state"]["last_seq"]) >= position.site:
+                raise BusUnavailableError(f"the site's {self._stream} does not give message {position.site}")
+        if own is None or own.time != position.time:
+            raise DivergedError(
+                f"the hub's {self._target} goes on to message {position.site}, which this site's {self._stream}"
+                " does not have: was the site restored from a backup? Let it join under a new key (`workmesh keys"
+                " new`); the copy of what was before stays at the hub"
+            )
 
     async def _follow(self, position: Position) -> None:
         while True:

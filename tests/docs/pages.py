@@ -3,7 +3,7 @@
 A page is read as a person would follow it. Fences that count: ``python`` (a ``text`` fence right behind it is what it
 prints), ``console`` (lines with ``$ `` are typed, ``> `` continues them, the lines behind are what comes), and any
 fence with ``title="path"``, which is a file to write. The comment ``<!-- site: ARGS -->`` starts ``workmesh up ARGS``,
-anew where it runs.
+anew where it runs; ``<!-- site: stop -->`` ends it.
 """
 
 import re

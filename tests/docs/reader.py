@@ -183,6 +183,9 @@ class Reader:
     def _start_site(self, args: list[str], place: str) -> None:
         if self._site is not None:
             stop(self._site)
+            self._site = None
+        if args == ["stop"]:
+            return
         command = [str(Path(sys.executable).parent / "workmesh"), "up", *args]
         site = self._site = self._start([*command, "--state-dir", self.env["WORKMESH_STATE_DIR"]], "up.err")
         assert site.stdout is not None

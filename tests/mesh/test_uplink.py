@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from mesh import streams, subjects
 from mesh.bus import Bus, StoredMessage, connect
-from mesh.errors import BusUnavailableError, NotDurableError
+from mesh.errors import BusUnavailableError, DivergedError, NotDurableError
 from mesh.identity import Identity
 from mesh.lifetime import background
 from mesh.natsconf import render
@@ -155,3 +155,16 @@ async def test_a_hub_that_does_not_know_the_site_is_told_so(hybrid: Hybrid) -> N
         with pytest.raises(NotDurableError, match="workmesh bus site"):
             await Uplink(hybrid.site, hub, hybrid.other.public_key, AUDIT).run()
     assert json.loads(hybrid.hub.config.read_bytes())["server_name"] == "hub"
+
+
+@pytest.mark.parametrize(("seq", "stored_at"), [(1, "2026-01-01T00:00:00Z"), (1_000_000, "2026-01-01T00:00:00Z")])
+async def test_a_copy_of_another_history_is_not_gone_on_with(hybrid: Hybrid, seq: int, stored_at: str) -> None:
+    """As after a restore: what stands under old sequences is new, or the site has not come so far again."""
+    await hybrid.put(f"anew{seq}", 1)
+    subject = subjects.site_subject(subjects.site_name(hybrid.other.public_key), JOURNAL, "task.context.d.t.-")
+    async with connect(hybrid.hub_url, name="uplink", options=hybrid.other.nats_options()) as hub:
+        await hub.request(subject, b"{}", {SEQUENCE: str(seq), TIME: stored_at})
+        uplink = Uplink(hybrid.site, hub, hybrid.other.public_key, JOURNAL)
+        with pytest.raises(DivergedError, match=f"goes on to message {seq}, .* restored from a backup.* new key"):
+            await asyncio.wait_for(uplink.run(), 10)
+    assert uplink.copied == 0

@@ -55,5 +55,15 @@ def test_ann_approves_in_the_browser(reader: Reader) -> None:
         reader.follow(4)
 
 
-def test_all_the_rest(reader: Reader) -> None:
-    reader.follow(len(reader.examples))
+def test_a_hub_is_joined_cut_off_and_joined_again(reader: Reader) -> None:
+    reader.follow(5)
+    reader.env["WORKMESH_CONFIG"] = "site.toml"  # as the page says
+    reader.follow(7)
+
+
+def test_what_is_lost_is_restored(reader: Reader) -> None:
+    reader.follow(9)
+
+
+def test_an_upgrade_loses_nothing(reader: Reader) -> None:
+    reader.follow(10)

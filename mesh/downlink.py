@@ -108,7 +108,7 @@ async def _ensure_consumer(hub: Bus, stream: str, site: str, filters: Sequence[s
     if error := answer.get("error"):
         raise NotDurableError(
             f"the bus did not take the consumer {site} of {stream}: {error.get('description')}; facts can be given by "
-            "a hub that has a memory, made by `workmesh up` or `workmesh bus init`"
+            "a hub that has a memory, made by `workmesh up` or `workmesh bus make`"
         )
 
 

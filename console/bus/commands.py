@@ -7,6 +7,7 @@ import msgspec
 
 from console.bus.asyncapi import document
 from console.bus.config import config
+from console.bus.leaf import leaf
 from console.bus.making import make
 from console.bus.uplink import site, uplink
 from console.targets import command as targets
@@ -20,6 +21,7 @@ def bus() -> None:
 
 
 bus.add_command(config)
+bus.add_command(leaf)
 bus.add_command(make)
 bus.add_command(site)
 bus.add_command(targets)

@@ -10,7 +10,7 @@ from console.bus.uplink import ROLE, read_public_key
 from mesh.cli import config_option, json_option, print_json
 from mesh.errors import SettingsError
 from mesh.identity import is_public_key
-from mesh.natsconf import Cluster, Quotas, Tls, render
+from mesh.natsconf import Cluster, Leaf, Quotas, Tls, render
 from mesh.permissions import ROLES, BusUser
 from mesh.settings import load
 from mesh.site import Site
@@ -58,6 +58,9 @@ class _Server:
 @click.option(
     "--monitor-port", type=click.IntRange(0, 65_535), default=0, help="On loopback, of every server; 0: none."
 )
+@click.option(
+    "--leaf-port", type=click.IntRange(0, 65_535), default=0, help="For leaf nodes (`workmesh bus leaf`); 0: none."
+)
 @json_option
 @config_option
 def config(
@@ -78,6 +81,7 @@ def config(
     max_consumers: int,
     max_connections: int,
     monitor_port: int,
+    leaf_port: int,
     as_json: bool,
     config: Path | None,
 ) -> None:
@@ -107,6 +111,7 @@ def config(
             tls=tls,
             quotas=Quotas(max_disk, max_streams, max_consumers, max_connections),
             monitor_port=monitor_port,
+            leaf=Leaf(leaf_port) if leaf_port else None,
         )
         path = out / f"{member.name}.conf"
         path.write_bytes(text)

@@ -22,14 +22,16 @@ from jsonschema import Draft202012Validator
 from benchmarks.chaos.site import until
 from console.up import systems_env
 from mesh.demo import Applied, Demo, load_demo
-from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES
+from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES, TRACER
 from mesh.supervisor import ChildState, Supervisor
 from tests.deploy.composed import FOLDER, ROOT, SECRETS, STATE, Host, clean, composed, secrets
 from tests.mesh.nats_servers import Server, free_ports, started
 
 FILE = composed()
 SERVICES: dict[str, Any] = FILE["services"]
-OURS = (*PROCESSES, CONSOLE)
+OURS = (*PROCESSES, CONSOLE, TRACER)
+ON_DEMAND = {MODEL, INTAKE, TRACER}
+"""Those that are profiles."""
 NATS = ("nats-1", "nats-2", "nats-3")
 TLS = {"tls_ca", "tls_cert", "tls_key"}
 SCHEMA = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
@@ -90,7 +92,7 @@ def test_only_those_who_speak_with_systems_reach_out() -> None:
         for path in [*ROOT.glob("agents/*/process.py"), *ROOT.glob("*_service/process.py")]
         if "connect_packs()" in path.read_text("utf-8")
     }
-    assert out == connecting | {MODEL}
+    assert out == connecting | {MODEL, TRACER}
 
 
 def test_what_is_mounted_from_the_project_is_there() -> None:
@@ -140,7 +142,7 @@ def prepare(folder: Path, servers: str) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Composed]:
-    """Three servers of prepare.sh's, the site made by the service `site`, and every process but model."""
+    """Three servers of prepare.sh's, the site made by the service `site`, and every process but those of profiles."""
     folder = tmp_path_factory.mktemp("c")
     ports = free_ports(6)
     servers = [f"{name}=127.0.0.1:{ports[n]}:{ports[n + 3]}" for n, name in enumerate(NATS)]
@@ -154,7 +156,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Compos
         env = clean() | dict(made.env)
         done = await asyncio.create_subprocess_exec(*made.argv, env=env)
         assert await done.wait() == 0
-        specs = [host.process(role, url) for role in OURS if role not in (MODEL, INTAKE)]
+        specs = [host.process(role, url) for role in OURS if role not in ON_DEMAND]
         packs = systems_env("retail", systems.options)
         reaching = {role for role in OURS if "systems" in SERVICES[role]["networks"]}
         specs = [replace(each, env={**each.env, **packs}) if each.name in reaching else each for each in specs]
@@ -189,7 +191,7 @@ async def test_what_prepare_makes_runs_a_site_that_does_its_work_once(site: Comp
 async def test_processes_say_the_address_by_which_others_reach_them(site: Composed) -> None:
     listed = json.loads(await asyncio.to_thread(site.workmesh, "bus", "targets"))
     hosts = {group["labels"]["role"]: group["targets"][0].partition(":")[0] for group in listed}
-    assert hosts == {role: role for role in OURS if role not in (MODEL, INTAKE)}
+    assert hosts == {role: role for role in OURS if role not in ON_DEMAND}
 
 
 @pytest.mark.slow

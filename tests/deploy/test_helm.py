@@ -15,12 +15,12 @@ from jsonschema import Draft7Validator
 
 from mesh.embedded import find_binary
 from mesh.identity import is_public_key
-from mesh.site import CONSOLE, PROCESSES
+from mesh.site import CONSOLE, PROCESSES, TRACER
 from tests.deploy.composed import ROOT, clean
 
 HELM = ROOT / "deploy" / "helm"
 CHART = HELM / "workmesh"
-ROLES = (*PROCESSES, CONSOLE)
+ROLES = (*PROCESSES, CONSOLE, TRACER)
 
 
 def read(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mesh.settings import load
-from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES
+from mesh.site import CONSOLE, INTAKE, MODEL, PROCESSES, TRACER
 from tests.ops.prometheus import run
 
 ROOT = Path(__file__).parents[2]
@@ -25,10 +25,12 @@ ALL: dict[str, Any] = LEAST | {
     "roles": {
         "model": {"enabled": True, "envFrom": [{"secretRef": {"name": "provider"}}]},
         "intake": {"enabled": True},
+        "tracer": {"enabled": True, "env": {"WORKMESH_TRACES__ENDPOINT": "http://collector:4318"}},
     },
     "networkPolicy": {
         "systems": [{"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}],
         "memory": [{"to": PEER}],
+        "traces": [{"to": PEER}],
         **dict.fromkeys(("metrics", "console", "intake"), PEER),
     },
 }
@@ -100,10 +102,10 @@ def test_wrong_values_are_refused() -> None:
 
 
 def test_every_role_has_pods_a_budget_and_its_own_key(sites: dict[str, dict[str, Any]]) -> None:
-    found, roles = dict(pods(sites["all"])), {*PROCESSES, CONSOLE}
+    found, roles = dict(pods(sites["all"])), {*PROCESSES, CONSOLE, TRACER}
     assert set(found) == {*roles, "nats", "make"}
-    assert set(dict(pods(sites["least"]))) == set(found) - {MODEL, INTAKE}
-    assert set(dict(pods(sites["own"]))) == roles - {MODEL, INTAKE}
+    assert set(dict(pods(sites["least"]))) == set(found) - {MODEL, INTAKE, TRACER}
+    assert set(dict(pods(sites["own"]))) == roles - {MODEL, INTAKE, TRACER}
     assert set(kind(sites["all"], "PodDisruptionBudget")) == {f"site-{name}" for name in (*roles, "nats")}
     for role in roles:
         secrets = {each["secret"]["secretName"] for each in found[role]["volumes"] if "secret" in each}

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner, Result
 
 from benchmarks.chaos.site import READY_S, Ground, SiteSpec, ground_in, until
 from benchmarks.chaos.trial import Load, Trial
+from console.bus.commands import bus
 from console.up import with_state_dir
 from mesh import subjects
 from mesh.bus import Bus, connect
 from mesh.certificates import Authority
 from mesh.errors import BusUnavailableError
-from mesh.natsconf import Leaf, Remote, Tls, render
-from mesh.permissions import BusUser
 from mesh.settings import load
 from mesh.site import Site
 from mesh.supervisor import ChildState
@@ -39,34 +39,28 @@ class Edge:
     env: dict[str, str]
 
 
-def servers(folder: Path, site: Site, ports: list[int]) -> tuple[Server, Server]:
-    """The hub, and the leaf node that only the executor's key may use."""
+def servers(folder: Path, ports: list[int]) -> tuple[Server, Server]:
+    """The hub, and the leaf node that only the executor's key may use, as the commands configure them."""
     authority = Authority.opened(folder / "tls")
-    tls = {}
     for name in ("hub", "edge"):
         authority.issue(name, ["127.0.0.1"], server=True, days=1)
-        own = authority.folder / name
-        tls[name] = Tls(f"{own}.pem", f"{own}.key", str(authority.folder / "ca.pem"))
     authority.issue("agents", [], server=False, days=1)
-    hub = render(
-        port=ports[0],
-        store=folder / "hub" / "store",
-        users=site.users(),
-        name="hub",
-        tls=tls["hub"],
-        leaf=Leaf(ports[1]),
-    )
-    executor = site.identity("executor")
-    seed = executor.path.read_text().strip()
-    edge = render(
-        port=ports[2],
-        store=None,
-        users=[BusUser(executor.public_key, ("executor",), "executor")],
-        name="edge",
-        tls=tls["edge"],
-        remotes=[Remote((f"tls://127.0.0.1:{ports[1]}",), "EXECUTOR", seed)],
-    )
-    return Server.of(folder / "hub", hub), Server.of(folder / "edge", edge)
+    client, leaf, own = ports
+    address = ["--server", f"hub=127.0.0.1:{client}", "--listen", "127.0.0.1", "--leaf-port", str(leaf)]
+    tls = ["--tls", str(authority.folder), "--out", str(folder)]
+    invoke("config", *address, "--store", str(folder / "hub" / "store"), *tls)
+    remote = ["--hub", f"tls://127.0.0.1:{leaf}", "--role", "executor", "--port", str(own)]
+    invoke("leaf", "edge", *remote, *tls)
+    assert (folder / "edge.conf").stat().st_mode & 0o077 == 0
+    hub, edge = (Server.of(folder / name, (folder / f"{name}.conf").read_bytes()) for name in ("hub", "edge"))
+    return hub, edge
+
+
+def invoke(*args: str) -> Result:
+    """`workmesh bus ARGS`."""
+    done = CliRunner().invoke(bus, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -81,8 +75,11 @@ async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
             for name, file in (("CA", "ca.pem"), ("CERT", "agents.pem"), ("KEY", "agents.key"))
         },
     }
-    site = Site(with_state_dir(load(None, env), folder / "site"))
-    hub, leaf = servers(folder, site, ports)
+    settings = with_state_dir(load(None, env), folder / "site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKMESH_STATE_DIR", str(settings.state_dir))
+        hub, leaf = servers(folder, ports)
+    site = Site(settings)
     async with started(hub, leaf), ground_in(folder, SiteSpec(), env=env) as ground:
         await ground.ready()
         found = Edge(ground, site, leaf, f"tls://127.0.0.1:{ports[2]}", env)

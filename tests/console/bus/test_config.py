@@ -137,3 +137,29 @@ def test_certificates_are_made_listed_and_renewed(tmp_path: Path) -> None:
     assert {each["name"]: each["days_left"] for each in json.loads(tls("--json").stdout)}["n1"] == 364
     assert tls("--renew").exit_code == 2
     assert tls("--server", "n1").exit_code == 2
+
+
+def test_a_leaf_node_has_its_roles_alone_and_its_file_is_its_owners(site: Site, tmp_path: Path) -> None:
+    roles = ["--role", "executor", "--role", "planner"]
+    argv = ["leaf", "plant", "--hub", "nats://hub.example:7422", *roles, "--plain", "--out", str(tmp_path / "conf")]
+    told = CliRunner().invoke(bus, argv, catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    path = tmp_path / "conf" / "plant.conf"
+    assert path.stat().st_mode & 0o077 == 0
+    checked = subprocess.run([find_binary(), "-t", "-c", path], capture_output=True, timeout=15)
+    assert checked.returncode == 0, checked.stderr
+    made = read(tmp_path / "conf", "plant")
+    given = {user["nkey"] for account in made["accounts"].values() for user in account.get("users", ())}
+    assert given == {site.identity(role).public_key for role in ("executor", "planner")}
+    assert {remote["account"] for remote in made["leafnodes"]["remotes"]} == {"EXECUTOR", "PLANNER"}
+    assert "jetstream" not in made
+
+
+@pytest.mark.parametrize(
+    ("role", "why"), [("memory", "answers requests"), ("admin", "the roles are perception"), ("cook", "the roles are")]
+)
+def test_a_role_that_cannot_stand_on_a_leaf_node_is_refused(site: Site, tmp_path: Path, role: str, why: str) -> None:
+    argv = ["leaf", "plant", "--hub", "nats://h:7422", "--role", role, "--plain", "--out", str(tmp_path)]
+    told = CliRunner().invoke(bus, argv, catch_exceptions=False)
+    assert told.exit_code == 2 and why in told.output
+    assert not (tmp_path / "plant.conf").exists()

@@ -14,13 +14,18 @@ def analyze(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
-    for unit in UNITS.iterdir():
+    for unit in (path for path in UNITS.rglob("*") if path.is_file()):
         text = unit.read_text(encoding="utf-8")
         for program in ("workmesh", "nats-server"):  # not installed there in a test
             text = text.replace(f"/opt/workmesh/bin/{program} ", "/bin/true ")
         assert "/opt/workmesh/bin/" not in text
-        (tmp_path / unit.name.replace("@.", "@executor.")).write_text(text, encoding="utf-8")
-    done = analyze("verify", "--man=no", *sorted(str(path) for path in tmp_path.iterdir()))
+        for instance in ("executor", "uplink") if "@." in unit.name else ("",):
+            path = tmp_path / unit.relative_to(UNITS).with_name(unit.name.replace("@.", f"@{instance}."))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    units = sorted(str(path) for path in tmp_path.iterdir() if path.is_file())
+    assert any("workmesh@uplink.service" in each for each in units)
+    done = analyze("verify", "--man=no", *units)
     assert (done.returncode, done.stderr.strip(), done.stdout.strip()) == (0, "", "")
 
 

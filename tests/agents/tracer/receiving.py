@@ -85,10 +85,10 @@ class Receiver:
         headers = {name.lower(): value for name, value in headers.items()}
         self.headers.append(headers)
         self.free.wait(60)
-        answer = self.answers.pop(0) if self.answers else self.always
         plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
         if len(plain) > self.largest:
             return Answer(413)
+        answer = self.answers.pop(0) if self.answers else self.always
         if answer.status == 200:
             self.bodies.append(plain)
             self.spans += received(plain)

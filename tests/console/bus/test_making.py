@@ -17,7 +17,7 @@ from mesh.bus import Bus, connect
 from mesh.errors import BusUnavailableError, SettingsError, WorkmeshError
 from mesh.identity import Identity
 from mesh.settings import load
-from mesh.site import CONSOLE, OPERATOR, PROCESSES
+from mesh.site import CONSOLE, OPERATOR, PROCESSES, TRACER
 from mesh.trust import read_directory
 from tests.mesh.nats_servers import Server, free_ports, started
 
@@ -63,7 +63,7 @@ async def test_it_makes_a_site_once_and_changes_nothing_afterwards(server: Serve
         first = await waiting
         names = [*streams.STREAM_NAMES, *(f"KV_{bucket.name}" for bucket in streams.BUCKETS)]
         assert set(first["created"]) == {*names, *(f"{stage.stream}/{stage.stage}" for stage in streams.STAGES)}
-        assert set(first["trusted"]) == {"admin", *PROCESSES, OPERATOR, CONSOLE}
+        assert set(first["trusted"]) == {"admin", *PROCESSES, OPERATOR, CONSOLE, TRACER}
         assert (first["root"], first["new_keys"]) == (admin.public_key, [])
         assert "retail" in first["policies"]
         async with connect(settings.bus.url, name="admin/test", options=admin.nats_options()) as bus:

@@ -8,7 +8,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import click
 import httpx2
@@ -39,13 +40,21 @@ def filled(query: str, over_s: float, rate_s: float = 60.0) -> str:
 
 
 class Asked:
-    """A Prometheus, asked about the time from ``start`` to ``end`` (Unix seconds)."""
+    """A Prometheus, asked about the time from ``start`` to ``end`` (Unix seconds). A context manager."""
 
     def __init__(self, url: str, start: float, end: float, rate_s: float = 60.0) -> None:
         self._url = url
         self._client = httpx2.Client(base_url=url, timeout=_LIMIT_S, trust_env=False)
         self._start, self._end = start, end
         self._rate_s = rate_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
 
     def series(self, query: str) -> Sequence[Mapping[str, Any]]:
         """The series of a query; raises ``click.ClickException`` when it cannot be asked, or does not understand."""
@@ -79,7 +88,14 @@ class Asked:
 def main(url: str, minutes: float, rate_s: float, folder: Path | None) -> None:
     """Ask every query of every panel, and say which answer with data; exit 1 when none of a dashboard's does."""
     end = time.time()
-    asked = Asked(url.rstrip("/"), end - 60 * minutes, end, rate_s)
+    with Asked(url.rstrip("/"), end - 60 * minutes, end, rate_s) as asked:
+        silent = _tell(asked, folder)
+    if silent:
+        raise click.ClickException(f"{silent} dashboards have nothing to show: does {url} scrape this site?")
+
+
+def _tell(asked: Asked, folder: Path | None) -> int:
+    """Print what answers, and draw it; how many dashboards have nothing to show."""
     table = Table("dashboard", "queries", "with data", "nothing yet")
     silent = 0
     for path in sorted(DASHBOARDS.glob("*.json")):
@@ -93,8 +109,7 @@ def main(url: str, minutes: float, rate_s: float, folder: Path | None) -> None:
         for board in BOARDS:
             (folder / f"{board.uid}.svg").write_text(draw(board, asked.series), encoding="utf-8")
             click.echo(f"{folder / board.uid}.svg")
-    if silent:
-        raise click.ClickException(f"{silent} dashboards have nothing to show: does {url} scrape this site?")
+    return silent
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def asked(mesh: Watched) -> Asked:
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
 async def test_every_query_of_every_panel_answers_with_data(mesh: Watched, board: Path) -> None:
-    ask = asked(mesh)
-    empty = [(title, query) for title, query in queries(board) if not ask.has_data(query)]
+    with asked(mesh) as ask:
+        empty = [(title, query) for title, query in queries(board) if not ask.has_data(query)]
     assert not empty
 
 

@@ -20,6 +20,7 @@ from mesh.bus import SUBJECT_HEADER, Bus
 from mesh.errors import BusUnavailableError, NotDurableError, RetryableError
 from mesh.facts import Moment, Scope
 from mesh.lifetime import end
+from mesh.pump import place_of
 from mesh.records import Struct
 from mesh.service import ServiceBusyError
 from mesh.streams import MAX_RECORD_BYTES, StreamSpec
@@ -181,15 +182,13 @@ class Downlink:
         raise BusUnavailableError(f"the hub does not answer a pull of {self._stream}")
 
     async def _hand_on(self, message: Msg) -> None:
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, as in mesh.pump.
-        tokens = message.reply.split(".")
-        _, seq, _, stored_ns, _ = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+        _, seq, stored_ns, _ = place_of(message.reply)
         if SUBJECT_HEADER in (message.headers or {}):  # nobody published it: an answer of the server was sent there
-            log.error("forwarded_message_skipped", stream=self._stream, seq=int(seq))
+            log.error("forwarded_message_skipped", stream=self._stream, seq=seq)
             return await self._hub.publish(message.reply, b"+TERM")
         renewing = asyncio.create_task(self._renew(message.reply), name="down-in-progress")
         try:
-            await self._take(Sent(self._stream, message.subject, int(seq), int(stored_ns), message.data))
+            await self._take(Sent(self._stream, message.subject, seq, stored_ns, message.data))
         finally:
             await end(renewing)
         await self._hub.publish(message.reply, b"+ACK")

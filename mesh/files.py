@@ -1,8 +1,10 @@
-"""Files that are put in their place whole: whoever reads sees the old content or the new, also after a crash."""
+"""Files that are put in their place whole, for whoever reads sees the old content or the new; files of secrets."""
 
 import os
 import secrets
 from pathlib import Path
+
+from mesh.errors import SettingsError
 
 
 def put(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -27,3 +29,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_private(path: Path, setting: str) -> str:
+    """The text of a file that ``setting`` names; raises ``SettingsError`` where others can read it, or nobody can."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise SettingsError(f"{setting}: others can read {path}: chmod 600 {path}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{setting}: cannot read {path}: {error.strerror}") from error

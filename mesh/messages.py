@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 from anthropic import AsyncAnthropic
 
+from mesh import files
 from mesh.errors import SettingsError, WorkmeshError
 from mesh.record import NULL, Json
 from mesh.settings import ModelSettings
@@ -225,13 +226,7 @@ async def messages_api(settings: ModelSettings, env: Mapping[str, str] = os.envi
 def _key(settings: ModelSettings, env: Mapping[str, str]) -> str:
     if not settings.key_file:
         return env.get("ANTHROPIC_API_KEY", "")
-    path = Path(settings.key_file).expanduser()
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SettingsError(f"models.key_file: others can read {path}: chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"models.key_file: cannot read {path}: {error.strerror}") from error
+    return files.read_private(Path(settings.key_file).expanduser(), "models.key_file").strip()
 
 
 @asynccontextmanager

@@ -216,11 +216,7 @@ class Pump:
         await self._refill()
 
     def _delivery(self, message: Msg, headers: dict[str, str]) -> Delivery:
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or the same with
-        # domain and account hash before the stream and a token behind (NATS ADR-15): count from the known end.
-        tokens = message.reply.split(".")
-        fields = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-        delivered, seq, _, stored_ns, pending = fields
+        delivered, seq, stored_ns, pending = place_of(message.reply)
         return Delivery(
             bus=self._bus,
             stream=self._stream,
@@ -228,9 +224,18 @@ class Pump:
             subject=message.subject,
             data=message.data,
             headers=headers,
-            seq=int(seq),
-            attempt=int(delivered),
-            pending=int(pending),
-            stored_at=int(stored_ns) / _NANO,
+            seq=seq,
+            attempt=delivered,
+            pending=pending,
+            stored_at=stored_ns / _NANO,
             reply=message.reply,
         )
+
+
+def place_of(reply: str) -> tuple[int, int, int, int]:
+    """What the reply subject of a delivery says: times delivered, sequence in the stream, when stored (ns), pending."""
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or the same with
+    # domain and account hash before the stream and a token behind (NATS ADR-15): count from the known end.
+    tokens = reply.split(".")
+    delivered, seq, _, stored_ns, pending = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+    return int(delivered), int(seq), int(stored_ns), int(pending)

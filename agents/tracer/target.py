@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from agents.tracer.span import Naming
+from mesh import files
 from mesh.errors import SettingsError
 from mesh.settings import TraceSettings
 
@@ -87,14 +88,8 @@ def _headers(settings: TraceSettings, env: Mapping[str, str]) -> dict[str, str]:
     if not settings.headers_file:
         return _pairs(_of(env, "HEADERS"), f"{_PREFIX}HEADERS")
     path = Path(settings.headers_file).expanduser()
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SettingsError(f"traces.headers_file: others can read {path}: chmod 600 {path}")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SettingsError(f"traces.headers_file: cannot read {path}: {error.strerror}") from error
     found = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(files.read_private(path, "traces.headers_file").splitlines(), 1):
         name, colon, value = line.partition(":")
         if not line.strip() or line.startswith("#"):
             continue

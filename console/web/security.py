@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from console.web.sessions import BY_PROXY, Session, Sessions
 from console.web.tokens import Tokens
+from mesh import files
 from mesh.errors import SettingsError
 from mesh.settings import ConsoleSettings
 from mesh.trust import TrustDirectory, TrustEntry
@@ -219,12 +220,7 @@ def _read_secret(settings: ConsoleSettings) -> str:
     if not settings.proxy_secret_file:
         raise SettingsError("console.proxy_header: give console.proxy_secret_file too, or anybody could set the header")
     path = Path(settings.proxy_secret_file)
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SettingsError(f"console.proxy_secret_file: others can read {path}: chmod 600 {path}")
-        found = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"console.proxy_secret_file: cannot read {path}: {error.strerror}") from error
+    found = files.read_private(path, "console.proxy_secret_file").strip()
     if len(found) < _SECRET_BYTES:
         raise SettingsError(f"console.proxy_secret_file: {path} holds less than {_SECRET_BYTES} characters")
     return found

@@ -47,6 +47,7 @@ class Asked:
         self._client = httpx2.Client(base_url=url, timeout=_LIMIT_S, trust_env=False)
         self._start, self._end = start, end
         self._rate_s = rate_s
+        self._answers: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +58,12 @@ class Asked:
         self._client.close()
 
     def series(self, query: str) -> Sequence[Mapping[str, Any]]:
-        """The series of a query; raises ``click.ClickException`` when it cannot be asked, or does not understand."""
+        """The series of a query, asked once; raises ``click.ClickException`` when it cannot be asked or understood."""
+        if query not in self._answers:
+            self._answers[query] = self._ask(query)
+        return self._answers[query]
+
+    def _ask(self, query: str) -> Sequence[Mapping[str, Any]]:
         over = self._end - self._start
         wanted = {
             "query": filled(query, over, self._rate_s),

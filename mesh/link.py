@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from mesh import clock, metrics
-from mesh.bus import Bus
+from mesh.bus import Bus, StoredMessage
 from mesh.errors import BusUnavailableError, SignatureError, TerminalError
 from mesh.permissions import kv_stream
 from mesh.records import Json, Struct
@@ -75,7 +75,10 @@ def open_heartbeat(signed: bytes, trust: TrustDirectory, site: str) -> Heartbeat
 
 async def last_heard(bus: Bus, trust: TrustDirectory, site: str) -> Heartbeat | None:
     """The last sign of life that stands at this site; ``None`` where there is none, or none to be believed."""
-    message = await bus.last(_STREAM, KEY)
+    return _believed(await bus.last(_STREAM, KEY), trust, site)
+
+
+def _believed(message: StoredMessage | None, trust: TrustDirectory, site: str) -> Heartbeat | None:
     if message is None or not message.data:
         return None
     try:
@@ -114,7 +117,7 @@ class Link:
                 f"it is dated {heard.at.isoformat()}, ahead of now: set the clock of the uplink's host"
             )
         stands = await self._bus.last(_STREAM, KEY)
-        before = await last_heard(self._bus, self._trust, self._site)
+        before = _believed(stands, self._trust, self._site)
         if before is not None and before.at >= heard.at:
             raise TerminalError(f"the hub was heard at {before.at.isoformat()}, later than {heard.at.isoformat()}")
         await self._bus.store(KEY, bytes(request.signed), stands.seq if stands else 0)
